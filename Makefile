@@ -3,6 +3,8 @@
 # make nightly build, and run every test, the long and exhaustive ones too
 # make lint    clang-format, ruff, mypy, who includes whom, what the library exports
 # make tidy    clang-tidy, which is minutes; needs clang-tidy
+# make site    the pages of docs/ as a site, into build/site; `make site-serve` shows it at
+#              http://127.0.0.1:8000 and follows what you write
 # make wheel   the wheel, into dist/
 # make arm64   the core and pillion-run for arm64, into build/linux-arm64 (tests run them under
 #              qemu)
@@ -25,14 +27,15 @@ export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: demo test nightly lint tidy wheel arm64 android gpu build system clean
+.PHONY: demo test nightly lint tidy site site-serve wheel arm64 android gpu build system clean
 
 demo: build
 	$(BIN)/pillion demo
 
 C_FILES := '*.c' '*.cpp' '*.h' '*.cu' '*.cuh' '*.inl' '*.inc' '*.def'
 
-PYTEST = $(BIN)/python -m pytest -ra -n $(JOBS) --dist loadfile
+# tests/support/file_order.py orders the files: long ones first, so that no core idles at the end.
+PYTEST = $(BIN)/python -m pytest -ra -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: build
 	$(PYTEST) -m "not nightly" $(ARGS)
@@ -67,8 +70,18 @@ $(VENV)/.ready: pyproject.toml tools/system_packages.sh
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "scikit-build-core>=0.10" "cmake>=3.21,<4" ninja
 	$(BIN)/pip install --quiet \
-	    $$($(BIN)/python tools/requirements.py test convert structured server plot cross)
+	    $$($(BIN)/python tools/requirements.py test convert structured server hub ray langchain \
+	        plot cross docs)
 	touch $@
+
+# Its theme prints news about itself, which are no warnings of the build.
+site site-serve: export NO_MKDOCS_2_WARNING := 1
+
+site: $(VENV)/.ready
+	$(BIN)/python -m mkdocs build --strict
+
+site-serve: $(VENV)/.ready
+	$(BIN)/python -m mkdocs serve --strict
 
 wheel: $(VENV)/.ready
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -72,7 +72,8 @@ def operand_list(operands: "list[tuple[str, str, bool, bool]]") -> str:
 def page(text: str) -> str:
     parts = [HEAD]
     for op in read_ops(text):
-        parts.append(f"\n## {op['name']}\n\n{textwrap.fill(op['text'], 100)}\n\n")
+        said = op["text"].replace("][", "]\\[")  # else Markdown takes a[b][c] for a link
+        parts.append(f"\n## {op['name']}\n\n{textwrap.fill(said, 100)}\n\n")
         lines = [f"inputs: {operand_list(op['inputs'])}"]
         if op["outputs"]:
             lines.append(f"outputs: {operand_list(op['outputs'])}")

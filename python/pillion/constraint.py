@@ -64,6 +64,8 @@ def constrained_round(
 ) -> Round:
     """Runs `Pair.step` under a constraint. Sampler and constraint have accepted the round's tokens.
 
+    n_draft, n_max, end_tokens: as in `Pair.step`.
+
     If anything fails or is cancelled, also in the constraint, pair, context and sampler are as
     before, so that the round can be repeated.
     """
@@ -204,17 +206,17 @@ class LogitsProcessors:
         return self._under is not None and self._under.stopped
 
     def plan(self, drafts: Sequence[int], n_max: int) -> tuple[list[int], Mask | None]:
-        """As `Constraint.plan`."""
+        """As `Constraint.plan`, whose drafts and n_max it takes."""
         if self._under is not None:
             return self._under.plan(drafts, n_max)
         return list(drafts[:n_max]), None
 
     def forced(self, n_max: int) -> list[int]:
-        """As `Constraint.forced`."""
+        """As `Constraint.forced`, up to n_max tokens."""
         return [] if self._under is None else self._under.forced(n_max)
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """As `Constraint.accept`."""
+        """As `Constraint.accept`: these tokens are in the text."""
         self._text += tokens
         if self._under is not None:  # which knows nothing of the criteria's end token
             self._under.accept(tokens[:-1] if self._is_cut else tokens)
@@ -229,8 +231,10 @@ class LogitsProcessors:
         n_max: int,
         end_tokens: Collection[int],
     ) -> list[int]:
-        """Chooses a token for each row of a run, as long as drafts, end tokens and n_max let it go
-        on. The sampler has accepted them."""
+        """Chooses a token for each row of a run, as long as drafts, end_tokens and n_max let it go
+        on. The sampler has accepted them.
+
+        context, first_row: the output rows of the run. masks: those of `plan`."""
         chosen: list[int] = []
         self._is_cut = False
         while True:

@@ -73,6 +73,7 @@ class Limits(NamedTuple):
     """The most that a machine can do."""
 
     read_bytes_per_second: float
+    """Bytes of memory read in a second."""
     multiply_adds_per_second: float
     """int8 dot products; 0: unknown."""
 
@@ -92,6 +93,7 @@ class Context(Handle):
     """A sequence of tokens. It serves one caller at a time: a second thread gets `Busy`. Any thread
     may call `cancel`.
 
+    model: the model that it runs, and keeps alive.
     n_ctx: positions (None: the model's own, at most 4096).
     n_batch: rows of one prefill run (None: 512).
     n_threads: None: all cores this process may use.
@@ -142,7 +144,10 @@ class Context(Handle):
         self._n_rows = outputs
 
     def decode(self, tokens: int | Tokens) -> None:
-        """Appends one token, or a few. Each of them gets logits. Raises what `prefill` raises."""
+        """Appends one token, or a few.
+
+        tokens: a token id or several, at most n_outputs. Each of them gets logits. Raises what
+        `prefill` raises."""
         if isinstance(tokens, (int, np.integer)):
             tokens = check_int("tokens", tokens, -(2**31), 2**31 - 1)
             self._fails_without_outputs(
@@ -311,7 +316,8 @@ class Context(Handle):
     # ---- how fast it could be ----
 
     def work(self, n: int = 1, n_outputs: int = 1) -> Work:
-        """Counts the work of a run of n more tokens from the model's graph."""
+        """Counts the work of a run of n more tokens from the model's graph. n_outputs: rows of them
+        that get logits."""
         n, n_outputs = (
             check_int("n", n, 0, 2**31 - 1),
             check_int("n_outputs", n_outputs, 0, 2**31 - 1),
@@ -366,7 +372,7 @@ class Context(Handle):
         return self._output(lib.pillion_context_logits, row, copy)
 
     def hidden(self, row: int = -1, copy: bool = True) -> Floats:
-        """Hidden row after the final norm, float32 [n_embd]. Arguments as in `logits`."""
+        """Hidden row after the final norm, float32 [n_embd]. row, copy: as in `logits`."""
         return self._output(lib.pillion_context_hidden, row, copy)
 
     def logprobs(self, row: int = -1, k: int = 0, token: int | None = None) -> Logprobs:

@@ -15,7 +15,9 @@ class Backend:
     """A backend of this build."""
 
     name: str
+    """ "cpu", "cuda" or "htp"."""
     available: bool
+    """True if a model can be opened on it here."""
     reason: str | None = None
     """Why it is not available; "": it is."""
     info: dict[str, Any] = field(default_factory=dict)

@@ -74,7 +74,7 @@ def _beside(target: Path, width: int) -> list[Path]:
     for path in _files_beside(target):
         if not _is_file(path, target) or path.resolve() in [other.resolve() for other in found]:
             continue
-        if _may_be_assistant(path) and _fits(path, width):
+        if _may_be_assistant(path) and fits(path, width):
             found.append(path)
     return found
 
@@ -133,7 +133,7 @@ def _may_be_assistant(path: Path) -> bool:
     )
 
 
-def _fits(path: Path, width: int) -> bool:
+def fits(path: Path, width: int) -> bool:
     """True for an assistant for targets of that width; False for all other files, also for those
     that cannot be read."""
     try:
@@ -141,9 +141,11 @@ def _fits(path: Path, width: int) -> bool:
             if not model.is_drafter:
                 return False
             metadata = model.metadata
-            value: Any = metadata.get(f"{metadata['general.architecture']}.embedding_length_out")
-            if value is not None:
-                return int(value) == width
+            named = metadata.get("general.architecture")
+            for arch in ARCHITECTURES if named is None else (named,):
+                value: Any = metadata.get(f"{arch}.embedding_length_out")
+                if value is not None:
+                    return int(value) == width
             return _NAMES.search(path.name) is not None
     except (PillionError, OSError, TypeError, ValueError):
         return False

@@ -15,6 +15,13 @@ PillionError
 ├── BackendError                     the machine cannot do it
 │   ├── NoBackendError, UnsupportedOpError, DeviceLostError
 │   └── OutOfMemoryError (MemoryError)
+├── HubError                         a model could not be had by its name
+│   ├── HubUnreachableError (ConnectionError)
+│   ├── HubAccessError (PermissionError)      gated, or the token does not do
+│   ├── NotOnHubError (FileNotFoundError)     no such repository, revision, file or quantization
+│   ├── SeveralMatchesError          the name fits several files
+│   ├── ChecksumError                what came is not what the hub has
+│   └── DiskFullError (OSError)
 ├── Cancelled                        someone asked for it
 ├── QueueFull                        too many requests wait
 ├── TimedOut (TimeoutError)          it took longer than it may
@@ -25,9 +32,14 @@ from __future__ import annotations
 
 
 class PillionError(Exception):
-    """Base of all exceptions of pillion."""
+    """Base of all exceptions of pillion.
+
+    sentence: what happened, with the thing, the value and the limit.
+    code: the number of the C library; None: that of the class.
+    """
 
     code: int = 31
+    """The number of the C library (`PILLION_ERROR_*`)."""
 
     def __init__(self, sentence: str, code: int | None = None) -> None:
         super().__init__(sentence)
@@ -35,7 +47,6 @@ class PillionError(Exception):
         """What happened, in one sentence."""
         if code is not None:
             self.code = code
-            """The number of the C library (`PILLION_ERROR_*`)."""
 
     def __str__(self) -> str:
         return self.sentence
@@ -131,6 +142,36 @@ class DeviceLostError(BackendError):
     code = 23
 
 
+class HubError(PillionError):
+    """A model could not be had by its name."""
+
+
+class HubUnreachableError(HubError, ConnectionError):
+    """The hub does not answer, or stopped in the middle of a file. What came of it is kept, and the
+    next call goes on from there."""
+
+
+class HubAccessError(HubError, PermissionError):
+    """The repository is gated or private, or the token is wrong."""
+
+
+class NotOnHubError(HubError, FileNotFoundError):
+    """There is no such repository, revision, file or quantization. The sentence lists what there
+    is."""
+
+
+class SeveralMatchesError(HubError):
+    """The name fits several files. The sentence lists them."""
+
+
+class ChecksumError(HubError):
+    """What came is not what the hub has. The file was not kept."""
+
+
+class DiskFullError(HubError, OSError):
+    """The cache's disk has no room. What came of the file is kept."""
+
+
 class Cancelled(PillionError):
     """The work was cancelled. The object is in the state before the call and can be used again."""
 
@@ -138,7 +179,10 @@ class Cancelled(PillionError):
 
 
 class QueueFull(PillionError):
-    """The request was refused: too many wait already."""
+    """The request was refused: too many wait already.
+
+    sentence, code: as in `PillionError`. retry_after: seconds after which there may be room.
+    """
 
     def __init__(self, sentence: str, code: int | None = None, *, retry_after: float = 1.0) -> None:
         super().__init__(sentence, code)

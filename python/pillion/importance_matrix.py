@@ -34,8 +34,11 @@ class ImatrixSummary(NamedTuple):
     """What `imatrix` wrote."""
 
     n_weights: int
+    """Weights that the file has sums for."""
     n_chunks: int
+    """Chunks of text that were run."""
     n_tokens: int
+    """Tokens in them."""
     perplexity: float
     """Perplexity over the second half of each chunk."""
     unused_experts: dict[str, int]
@@ -59,6 +62,7 @@ def imatrix(
     chunk: tokens of a chunk. Chunks follow each other. Each starts with an empty context, and with
     BOS in place of its first token if the model wants one. A rest shorter than a chunk is left out.
     chunks: the most chunks (None: all).
+    n_threads: None: all cores this process may use.
     dataset: name of the text, stored in the file.
     progress: called as progress(done_chunks, chunks).
 

@@ -40,6 +40,7 @@ class Model(Handle):
     def __init__(self, pointer: Any, path: str) -> None:
         super().__init__(pointer, lib.pillion_model_free)
         self.path = path
+        """The path that it was opened by."""
         self._info = ffi.new("pillion_model_info*")
         self._info.struct_size = ffi.sizeof("pillion_model_info")
         check(lib.pillion_model_get_info(self._c, self._info, ffi.sizeof("pillion_model_info")))
@@ -194,7 +195,7 @@ class Model(Handle):
         **sizes: Unpack[SizeKeywords],
     ) -> dict[str, Any]:
         """Computes the bytes that a context of this size would take, and a drafter on it. Loads
-        nothing.
+        nothing. n_ctx and the further sizes: as in `Context`.
 
         Works with models opened for metadata only. Raises what making the context or the pair would
         raise. An assistant alone gives its weights; the rest depends on its target.
@@ -223,8 +224,9 @@ class Model(Handle):
         **sizes: Unpack[SizeKeywords],
     ) -> dict[str, Any]:
         """How many layers a device holds beside cache, scratch and drafter: counted, nothing is
-        loaded.
+        loaded. n_ctx and the further sizes: as in `Context`.
 
+        device, draft_device: as in `LLM`.
         n_gpu_layers: exactly so many (-1: as many as fit). device_bytes: of its memory that may
         be used (0: what is free now). strict: fewer layers than all are an error where n_gpu_layers
         is -1. Returns {"device", "is_host", "n_layers", "device_layers", "weights", "kv",
@@ -254,7 +256,8 @@ class Model(Handle):
 
     @takes(ContextOptions)
     def context(self, n_ctx: int | None = None, **options: Unpack[ContextKeywords]) -> Context:
-        """Makes a new, empty sequence on this model. See `Context` for the arguments."""
+        """Makes a new, empty sequence on this model. n_ctx and the further options: as in
+        `Context`."""
         return Context(self, **vars(ContextOptions(n_ctx=n_ctx, **options)))
 
     def __repr__(self) -> str:

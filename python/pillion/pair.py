@@ -90,7 +90,9 @@ class Pair(Handle):
         out = ffi.new("pillion_pair**")
         try:
             self.context = self._context_of(target)
+            """The target's context."""
             self.drafter = self._model_of(drafter)
+            """The drafter's model; None: it has none."""
             kind = _kind(drafter, self.drafter, as_model)
             model = ffi.NULL if self.drafter is None else self.drafter._c
             # Copies of the cache for a drafter elsewhere take a run of the text so far.
@@ -212,12 +214,12 @@ class Pair(Handle):
         n_draft: Draft = "auto",
         n_max: int | None = None,
     ) -> list[int]:
-        """The drafter's tokens for the next round.
+        """The drafter's tokens for the next round. n_draft, n_max: as in `step`.
 
         None right after a prompt, where nothing has to run, and while "auto" is paused. With `run`
-        and `take` this is `step`, for callers that have a say in the round; arguments as there. A
-        call that raises leaves pair, context and sampler as before it, and can be repeated;
-        `abandon` goes back to before the round. In between the context may be read, not changed.
+        and `take` this is `step`, for callers that have a say in the round. A call that raises
+        leaves pair, context and sampler as before it, and can be repeated; `abandon` goes back to
+        before the round. In between the context may be read, not changed.
         """
         sampler = _sampler(sampler)
         n_max = None if n_max is None else check_int("n_max", n_max, 1)
@@ -254,6 +256,7 @@ class Pair(Handle):
     ) -> Round:
         """Chooses the tokens of the round that was run, as `step` does.
 
+        n_max, end_tokens: as in `step`.
         masks: uint32 [drafts + 1, words], row i's for what follows i drafts; see `Sampler.sample`.
         One that refuses all raises `UsageError` if the text gets there.
         chosen: the caller's own choice for the first rows, kept as far as it agrees with the
@@ -358,6 +361,7 @@ class Pair(Handle):
 
         prompt: text or token ids.
         sampler: None: the most likely token each time.
+        n_draft: as in `step`.
         end_tokens: None: those of the model.
         """
         tokenizer = self.context.model.tokenizer
@@ -388,8 +392,8 @@ class Pair(Handle):
         n_draft: Draft = "auto",
         end_tokens: Tokens = (),
     ) -> Iterator[Round]:
-        """The rounds behind what the context holds, until an end token or so many tokens; see
-        `step`. There must be room for them in the context."""
+        """The rounds behind what the context holds, until an end token or max_tokens tokens.
+        sampler, n_draft, end_tokens: as in `step`. There must be room for them in the context."""
         sampler, left = _sampler(sampler), check_int("max_tokens", max_tokens, 0)
         draft_length(n_draft)
         return self._rounds(sampler, left, n_draft, end_tokens)

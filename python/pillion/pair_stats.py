@@ -30,8 +30,11 @@ class Round(NamedTuple):
     ended: bool
     """The last token is one of `end_tokens`."""
     draft_ms: float
+    """Milliseconds of drafting."""
     verify_ms: float
+    """Milliseconds of the target's run."""
     accept_ms: float
+    """Milliseconds of choosing tokens."""
     forced: int = 0
     """Tokens that were run as drafts, are not the drafter's, and stand."""
 
@@ -43,18 +46,23 @@ class PairStats:
     rounds: int = 0
     """Rounds with at least one draft."""
     tokens: int = 0
+    """Tokens that all rounds brought, those without drafts too."""
     drafted: int = 0
     """By the drafter; those that were not run count too, as refused."""
     accepted: int = 0
+    """Those of them that stand."""
     forced: int = 0
     """Tokens that were run as drafts without being the drafter's, and stand."""
     drafted_at: list[int] = field(default_factory=lambda: [0] * DRAFT_MAX)
     """Drafts by their position in the round."""
     accepted_at: list[int] = field(default_factory=lambda: [0] * DRAFT_MAX)
+    """Accepted drafts by their position in the round."""
     draft_ms: float = 0.0
+    """Milliseconds of drafting."""
     verify_ms: float = 0.0
-    """All runs of the target, also those without a draft."""
+    """Milliseconds of all runs of the target, also those without a draft."""
     accept_ms: float = 0.0
+    """Milliseconds of choosing tokens."""
     state: str = "off"
     """ "on", "paused" ("auto" found that drafts do not pay off; it tries again now and then) or
     "off"."""

@@ -25,10 +25,13 @@ class Placed(NamedTuple):
     model: str
     """"target" or "drafter"."""
     op: str
+    """Its name, as docs/ops.md has it."""
     layer: int
     """-1: before or behind the layers."""
     backend: str
+    """ "cpu", "cuda" or "htp"."""
     kernel: str
+    """The kernel that runs it, named with its types."""
     session: int | None = None
     """Of a Hexagon device, which may need several."""
 

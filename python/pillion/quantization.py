@@ -29,6 +29,7 @@ QUANTIZE_TYPES = (
     "Q5_K_M",
     "Q6_K",
 )
+"""What `quantize` can make. K_S and K_M are mixes of several types."""
 
 Path: TypeAlias = str | os.PathLike[str]
 
@@ -37,11 +38,17 @@ class QuantizedTensor(NamedTuple):
     """What happens to a tensor."""
 
     name: str
+    """The tensor's name in the file."""
     source_type: str
+    """Its type in the source, such as "BF16"."""
     target_type: str
+    """Its type in the result."""
     n_values: int
+    """Number of weights in it."""
     source_bytes: int
+    """Bytes in the source."""
     target_bytes: int
+    """Bytes in the result."""
     reason: str
     """Why it has this type, if it is not the type asked for."""
     error: float
@@ -53,7 +60,9 @@ class QuantizeReport:
     """A plan, or what was done."""
 
     type: str
+    """The type asked for, one of QUANTIZE_TYPES."""
     tensors: list[QuantizedTensor] = field(default_factory=list)
+    """All tensors, in the file's order."""
     seconds: float = 0.0
     """Seconds of the run; 0: nothing was written."""
 
@@ -97,6 +106,7 @@ def quantize(
     used.
     pure: no mix.
     allow_requantize: `source` may be quantised already.
+    n_threads: None: all cores this process may use.
     progress: called as progress(done_bytes, total_bytes); what it raises ends the run.
 
     The result is read back before it gets its name. A run that fails leaves nothing. Raises

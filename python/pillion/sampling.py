@@ -110,7 +110,8 @@ class SamplingParams:
 
 @checked_class
 class Sampler(Handle):
-    """Chooses tokens from a context's logits. One thread at a time."""
+    """Chooses tokens from a context's logits. One thread at a time. params: the settings; None: the
+    defaults of `SamplingParams`."""
 
     _kind = "sampler"
 
@@ -118,6 +119,7 @@ class Sampler(Handle):
         if params is not None and not isinstance(params, SamplingParams):
             wrong("params", params, "SamplingParams")
         self.params = params = params or SamplingParams()
+        """The settings."""
         config = ffi.new("pillion_sampler_config*")
         lib.pillion_sampler_config_init(config, ffi.sizeof("pillion_sampler_config"))
         config.temperature = params.temperature
@@ -163,7 +165,7 @@ class Sampler(Handle):
     def sample_from(self, logits: Logits, mask: Mask | None = None) -> int:
         """Chooses the next token from a row of logits: floats [n_vocab], token t's logit at t.
 
-        Otherwise like `sample`. Raises `UsageError` if no token has a logit above -inf.
+        mask: as in `sample`. Raises `UsageError` if no token has a logit above -inf.
         """
         row = float_row("logits", logits)
         words, n_words = (ffi.NULL, 0) if mask is None else mask_pointer("mask", mask)

@@ -61,7 +61,8 @@ class Tokenizer(Handle):
         )
 
     def decode_bytes(self, ids: Tokens, special: bool = False) -> bytes:
-        """Returns the bytes of a whole text."""
+        """Returns the bytes of a whole text. ids: its tokens. special: control tokens are spelled
+        out; else they are left out."""
         array, n = token_array(ids)
         special = check_bool("special", special)
         return read_bytes(
@@ -77,14 +78,14 @@ class Tokenizer(Handle):
         return as_str(self.decode_bytes(ids, special))
 
     def stream(self, special: bool = False) -> TokenStream:
-        """Returns a decoder for a text that grows token by token."""
+        """Returns a decoder for a text that grows token by token. special: as in `decode`."""
         return TokenStream(self, special)
 
     # ---- single tokens ----
 
     def token_bytes(self, token: int, special: bool = False) -> bytes:
-        """Returns the bytes that a token adds to a running text; they may be part of a
-        character."""
+        """Returns the bytes that a token adds to a running text; they may be part of a character.
+        special: those of a control token are its spelling; else it has none."""
         token, special = _id(token), check_bool("special", special)
         return read_bytes(
             lambda out, capacity, needed: lib.pillion_tokenizer_token_bytes(
@@ -106,7 +107,8 @@ class Tokenizer(Handle):
         )
 
     def token_type(self, token: int) -> str:
-        """Returns one of "normal", "unknown", "control", "user_defined", "unused", "byte"."""
+        """Returns the kind of a token: "normal", "unknown", "control", "user_defined", "unused" or
+        "byte"."""
         token, kind = _id(token), ffi.new("int32_t*")
         read_bytes(
             lambda out, capacity, needed: lib.pillion_tokenizer_token_text(
@@ -179,6 +181,9 @@ class Tokenizer(Handle):
 @checked_class
 class TokenStream(Held):
     """Turns tokens into text as they come.
+
+    tokenizer: of the model that wrote them.
+    special: control tokens are spelled out; else they are left out.
 
     Each piece is valid text: the bytes of an unfinished character wait for the next token, bytes
     that cannot become one turn into U+FFFD. All pieces together, with flush(), equal the decoding

@@ -67,7 +67,8 @@ WRONG = {
     "folder": Path("/"),
     "class": dict,
 }
-CALLED_BACK = ("progress",)  # what these raise is their owner's: they get nothing to call
+# What these raise is their owner's: they get nothing to call.
+CALLED_BACK = ("progress", "download_progress")
 
 
 class World:
@@ -110,6 +111,31 @@ def parts(world, folder):
     if not list(folder.glob("whole-*")):
         world.pillion.split(world.drafter, folder / "whole", max_tensors=20)
     return sorted(folder.glob("whole-*"))
+
+
+def by_name(world, folder):
+    """Arguments of `LLM.from_pretrained` for a model in a cache of huggingface_hub, made once. No
+    hub is asked."""
+    repo = folder / "cache" / "models--tiny--pair"
+    snapshot = repo / "snapshots" / ("0" * 40)
+    if not snapshot.exists():
+        snapshot.mkdir(parents=True)
+        (repo / "refs").mkdir()
+        (repo / "refs" / "main").write_text("0" * 40)
+        (snapshot / "pair-Q4_0.gguf").symlink_to(world.target)
+        (snapshot / "pair-assistant-Q4_0.gguf").symlink_to(world.drafter)
+    return {
+        "repo_id": "tiny/pair",
+        "filename": "pair-Q4_0.gguf",
+        "drafter": "auto",
+        "additional_files": [],
+        "revision": "main",
+        "token": "hf_none",
+        "cache_dir": folder / "cache",
+        "endpoint": "http://127.0.0.1:9",
+        "local_files_only": True,
+        "download_progress": lambda name, done, total: None,
+    }
 
 
 def after(before, function):
@@ -183,6 +209,10 @@ def good_calls(world, folder):
     params = {"params": p.SamplingParams()}
     return {
         "LLM": (p.LLM, {"path": world.target, **sizes, **loading, **drafting, **of_llm}),
+        "LLM.from_pretrained": (
+            p.LLM.from_pretrained,
+            {**by_name(world, folder), "n_ctx": 48, "seed": 1},
+        ),
         "LLM.complete": (
             llm.complete,
             {"prompt": "x", "stream": False, "echo": False, "suffix": None, **call},
@@ -457,7 +487,8 @@ def world(pillion):
     return World(pillion)
 
 
-NAMES = """LLM LLM.complete LLM.chat LLM.generate LLM.acomplete LLM.achat Engine
+NAMES = """LLM LLM.from_pretrained LLM.complete LLM.chat LLM.generate LLM.acomplete LLM.achat
+Engine
 Engine.submit Engine.cancel Engine.drain Request Generation.result Generation.cancel
 Generation.stop_soon LLM.tokenize LLM.detokenize LLM.embed LLM.create_embedding
 LLM.embedding_tokens LLM.render_chat LLM.chat_tokens Model.open Model.context

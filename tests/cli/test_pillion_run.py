@@ -227,7 +227,7 @@ def test_help_lists_every_option_and_version_says_it(program, pillion):
 
 
 def test_the_flags_are_those_of_the_package(program):
-    """All but those that need Python: chat templates, JSON, stop strings."""
+    """All but those that need Python: chat templates, JSON, stop strings, models by name."""
     from pillion.cli.run import run as command
 
     shown = run(program, "--help").stdout
@@ -238,7 +238,8 @@ def test_the_flags_are_those_of_the_package(program):
     ]
     theirs = {word for words in options for word in words if word.startswith("--")} | {"--help"}
     chat = {one for one in theirs if one.startswith(("--chat", "--system", "--think"))}
-    assert "--chat" in chat and theirs - ours == {"--stop", "--json"} | chat and ours <= theirs
+    python = {"--stop", "--json", "--hf", "--hf-repo"}
+    assert "--chat" in chat and theirs - ours == python | chat and ours <= theirs
 
 
 @pytest.mark.parametrize(

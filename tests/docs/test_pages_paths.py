@@ -21,6 +21,8 @@ COLUMNS = 100
 # makes.
 ELSEWHERE = {
     "app.py",  # an example of threads.md
+    "csrc/backends/mydev/",  # the example of adding_a_backend.md
+    *("ask.py", "planets.py", "questions.py"),  # the reader of first_hour.md writes them
     "HAP_compute_res.h",
     "qurt_memory.h",
     "rtos/qurt/compute*/include/posix",
@@ -128,7 +130,10 @@ def test_the_lines_of(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_nothing_points_out_of_the_repository(page):
-    assert re.findall(r"shared/|prototypes/|(?<!\.)\.\./", page.read_text(encoding="utf-8")) == []
+    text = page.read_text(encoding="utf-8")
+    if page.parent == TREE / "docs" / "api":  # one folder deeper; test_the_links_of follows these
+        text = text.replace("](../", "](")
+    assert re.findall(r"shared/|prototypes/|(?<!\.)\.\./", text) == []
 
 
 def test_the_index_has_every_page():

@@ -12,7 +12,13 @@ pytest.importorskip("llguidance", reason="the extra `structured` is not installe
 pytest.importorskip("pydantic", reason="pydantic is not installed")
 
 TREE = Path(__file__).resolve().parents[2]
-PAGES = {"README.md": 1, "docs/quickstart.md": 3, "docs/structured_output.md": 3}
+PAGES = {
+    "README.md": 1,
+    "docs/index.md": 1,
+    "docs/quickstart.md": 3,
+    "docs/structured_output.md": 3,
+    "docs/langchain.md": 3,
+}
 MODELS = ("model.gguf", "gemma-4-E2B-it-Q4_0.gguf")
 
 

@@ -10,19 +10,21 @@ import sys
 import pytest
 from build import PACKAGE
 
-OPTIONAL = {"server": "fastapi", "_pyinstaller": "PyInstaller"}
+OPTIONAL = {"server": "fastapi", "integrations": "langchain_core", "_pyinstaller": "PyInstaller"}
 """Rooms that need a package which may be missing."""
 
 ROOMS = {
     "chat": set(),
     "structured": {"chat"},
     "engine": set(),
-    "llm": {"chat", "engine", "structured"},
+    "llm": {"chat", "engine", "hub", "structured"},
     "convert": set(),
     "benchmark": set(),
     "llama_cpp": {"chat", "engine", "llm", "structured"},
     "server": {"chat", "engine", "llm", "structured"},
-    "cli": {"benchmark", "chat", "convert", "engine", "llm", "server", "structured"},
+    "hub": set(),
+    "integrations": {"engine", "llm", "server", "structured"},
+    "cli": {"benchmark", "chat", "convert", "engine", "hub", "llm", "server", "structured"},
 }
 """Each room with the rooms it may import. All may import the modules beside the rooms, and of
 those only `pillion` itself imports from rooms: inspection.py is the exception."""

@@ -56,6 +56,9 @@ class ChatTemplate:
 
     The text comes from a file that a stranger may have made. So it runs in Jinja's immutable
     sandbox: it can build a string and nothing else. A byte order mark at its beginning is dropped.
+
+    source: the template in Jinja.
+    bos_token, eos_token: spelling of the tokens that texts begin and end with.
     special: more of the tokens that templates name ("unk_token"). Raises `UsageError` for source
     that is not valid Jinja.
     """
@@ -74,8 +77,11 @@ class ChatTemplate:
                 "it must be a string of Jinja"
             )
         self.source = source[len(BOM) :] if source.startswith(BOM) else source
+        """The template in Jinja."""
         self.bos_token = bos_token
+        """Spelling of the token that texts begin with."""
         self.eos_token = eos_token
+        """Spelling of the token that texts end with."""
         self._special = dict(special or {})
         try:
             self._template = _compiled(self.source)
@@ -90,8 +96,13 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         **variables: Any,
     ) -> str:
-        """Returns the prompt of a conversation. `variables` reach the template by name
-        (`enable_thinking=True`)."""
+        """Returns the prompt of a conversation.
+
+        messages: a list of {"role": …, "content": …}. tools: OpenAI's list of functions.
+        add_generation_prompt: ends with the beginning of the model's turn.
+        variables: reach the template by name (`enable_thinking=True`).
+
+        Raises `UsageError` with what the template says of messages that it refuses."""
         plain = plain_messages(messages)
         if self.abilities.typed:
             plain = _typed(plain)

@@ -20,6 +20,7 @@ from ..drafter_file import drafter_beside
 from ..models import GENESIS
 from ..pair import DRAFT_MAX, LOOKUP, Draft
 from ..placement import draft_device_for
+from .by_name import HfOption, model_and_drafter
 from .console import command, fail, open_model, read_text
 from .options import (
     DenseHeadOption,
@@ -37,7 +38,8 @@ from .options import (
 
 @command
 def bench(
-    model: Path = ModelOption,
+    model: Path | None = ModelOption,
+    hf: str | None = HfOption,
     drafter: str | None = typer.Option(
         None,
         "-md",
@@ -88,7 +90,8 @@ def bench(
     pyplot = _pyplot() if plot else None
     draft = draft_count(n_draft)
     options: dict[str, Any] = {"n_threads": threads, "kv_type": kv_type, "swa_full": swa_full}
-    with open_model(model, n_threads=threads, device=device, n_gpu_layers=n_gpu_layers) as target:
+    path, drafter = model_and_drafter(model, hf, drafter)
+    with open_model(path, n_threads=threads, device=device, n_gpu_layers=n_gpu_layers) as target:
         if target.is_drafter:
             results = _drafter_alone(target, device, n_prompt, repeats, dense_head, options)
         else:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import Placed, backends, system, version
+from .by_name import HfOption, model_and_drafter
 from .console import command, open_llm, size
 from .options import (
     CtxOption,
@@ -31,6 +32,7 @@ def doctor(
     model: Path | None = typer.Option(
         None, "-m", "--model", help="Load this model and list which op runs where."
     ),
+    hf: str | None = HfOption,
     drafter: str | None = DrafterOption,
     device: str = DeviceOption,
     draft_device: str = DraftDeviceOption,
@@ -43,7 +45,8 @@ def doctor(
     op of a model runs."""
     found = system()
     placed: list[Placed] = []
-    if model is not None:
+    if model is not None or hf is not None:
+        model, drafter = model_and_drafter(model, hf, drafter)
         options: dict[str, Any] = {
             "device": device,
             "draft_device": draft_device,

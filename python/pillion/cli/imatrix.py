@@ -8,13 +8,15 @@ import typer
 
 from ..importance_matrix import DEFAULT_CHUNK
 from ..importance_matrix import imatrix as measure
+from .by_name import HfOption, model_file
 from .console import command, open_model, progress, read_text
 from .options import ModelOption, ThreadsOption
 
 
 @command
 def imatrix(
-    model: Path = ModelOption,
+    model: Path | None = ModelOption,
+    hf: str | None = HfOption,
     file: Path = typer.Option(..., "-f", "--file", help="The text.", show_default=False),
     out: Path = typer.Option(
         ..., "-o", "--output", help="The file to write, a GGUF file.", show_default=False
@@ -27,9 +29,9 @@ def imatrix(
 ) -> None:
     """Measure over a text which inputs of the weights matter; `pillion quantize` and llama.cpp read
     the file."""
-    text = read_text(file)
+    path, text = model_file(model, hf), read_text(file)
     with (
-        open_model(model, n_threads=threads, device="cpu") as opened,
+        open_model(path, n_threads=threads, device="cpu") as opened,
         progress("Measuring") as report,
     ):
         found = measure(

@@ -12,13 +12,15 @@ from typing import Any
 import typer
 
 from ..inspection import Facts, inspect_file
+from .by_name import HfOption, model_file
 from .console import command, size
 from .options import KvTypeOption
 
 
 @command
 def inspect(
-    file: Path = typer.Argument(..., help="A GGUF file.", show_default=False),
+    file: Path | None = typer.Argument(None, help="A GGUF file.", show_default=False),
+    hf: str | None = HfOption,
     ctx: list[int] | None = typer.Option(
         None,
         "-c",
@@ -34,7 +36,8 @@ def inspect(
     as_json: bool = typer.Option(False, "--json", help="Print everything as one JSON object."),
 ) -> None:
     """Show what is in a model file, the memory it needs, and known trouble. Nothing is loaded."""
-    facts = inspect_file(file, ctx=ctx or (), kv_type=kv_type, drafter=drafter, tensors=tensors)
+    path = model_file(file, hf)
+    facts = inspect_file(path, ctx=ctx or (), kv_type=kv_type, drafter=drafter, tensors=tensors)
     if as_json:
         typer.echo(json.dumps(facts, ensure_ascii=False, indent=2))
         return

@@ -16,8 +16,11 @@ from .demo import demo
 from .doctor import doctor
 from .imatrix import imatrix
 from .inspect import inspect
+from .list import list_models
 from .perplexity import perplexity
+from .pull import pull
 from .quantize import quantize
+from .rm import rm
 from .run import run
 from .serve import serve
 from .split import join, split
@@ -36,6 +39,9 @@ for command in (
     run,
     serve,
     bench,
+    pull,
+    list_models,
+    rm,
     convert,
     quantize,
     imatrix,
@@ -47,7 +53,7 @@ for command in (
     doctor,
     demo,
 ):
-    app.command()(command)
+    app.command("list" if command is list_models else None)(command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -12,14 +12,17 @@ from .. import find_drafter
 from ..pair import DRAFT_MAX, LOOKUP, Draft
 from .console import fail, read_text
 
-ModelOption = typer.Option(..., "-m", "--model", help="The model, a GGUF file.", show_default=False)
+ModelOption = typer.Option(
+    None, "-m", "--model", help="The model, a GGUF file.", show_default=False
+)
 
 DrafterOption = typer.Option(
     None,
     "-md",
     "--model-draft",
     help="What guesses ahead: a GGUF file; auto: the drafter beside the model; lookup: the text "
-    "itself; none. Without it: as auto, but none where there are several.",
+    "itself; none; with -hf also OWNER/NAME[:QUANT]. Without it: as auto, but none where there are "
+    "several.",
     show_default=False,
 )
 DraftOption = typer.Option(

@@ -7,13 +7,15 @@ from pathlib import Path
 import typer
 
 from ..perplexity import measure_perplexity
+from .by_name import HfOption, model_file
 from .console import command, open_model, progress, read_text
 from .options import DeviceOption, KvTypeOption, ModelOption, ThreadsOption
 
 
 @command
 def perplexity(
-    model: Path = ModelOption,
+    model: Path | None = ModelOption,
+    hf: str | None = HfOption,
     file: Path = typer.Option(..., "-f", "--file", help="The text.", show_default=False),
     ctx: int = typer.Option(512, "-c", "--ctx-size", help="Length of a window."),
     threads: int = ThreadsOption,
@@ -21,8 +23,8 @@ def perplexity(
     device: str = DeviceOption,
 ) -> None:
     """Measure how well a model foresees a text; lower is better."""
-    text = read_text(file)
-    with open_model(model, n_threads=threads, device=device) as opened:
+    path, text = model_file(model, hf), read_text(file)
+    with open_model(path, n_threads=threads, device=device) as opened:
         tokenizer = opened.tokenizer
         tokens = tokenizer.encode(text)
         first = tokenizer.bos if tokenizer.adds_bos else None

@@ -12,6 +12,7 @@ import typer
 from .. import LLM, Generation, PairStats
 from ..chat.replies import Reply
 from ..llm.openai_format import ChatCompletion
+from .by_name import HfOption, model_and_drafter
 from .console import command, fail, open_llm, read_text, write
 from .options import (
     BatchOption,
@@ -41,7 +42,8 @@ from .options import (
 
 @command
 def run(
-    model: Path = ModelOption,
+    model: Path | None = ModelOption,
+    hf: str | None = HfOption,
     prompt: str | None = typer.Option(
         None, "-p", "--prompt", help="The text to continue, or the message with --chat."
     ),
@@ -126,8 +128,9 @@ def run(
         "seed": None if seed < 0 else seed,
         "stop": stop,
     }
+    path, drafter = model_and_drafter(model, hf, drafter)
     with open_llm(
-        model,
+        path,
         n_ctx=ctx,
         n_batch=batch,
         n_threads=threads,
@@ -139,7 +142,7 @@ def run(
         n_gpu_layers=n_gpu_layers,
         strict=strict,
         chat_template=source,
-        **draft_options(model, drafter, n_draft, p_min, dense_head, draft_sampling, draft_device),
+        **draft_options(path, drafter, n_draft, p_min, dense_head, draft_sampling, draft_device),
     ) as llm:
         opening = [{"role": "system", "content": system}] if system else []
         options |= {"chat_template_kwargs": variables} if chat else {}

@@ -12,6 +12,7 @@ import typer
 from .. import LLM
 from ..models import TINY_ASSISTANT, TINY_TARGET
 from ..server import ServerSettings, needs_extra
+from .by_name import HfOption, model_and_drafter
 from .console import command, fail, open_llm, read_text, write
 from .options import (
     BatchOption,
@@ -46,6 +47,7 @@ def serve(
     model_option: Path | None = typer.Option(
         None, "-m", "--model", help="The same, as the other commands have it."
     ),
+    hf: str | None = HfOption,
     drafter: str | None = DrafterOption,
     host: str = typer.Option(
         "127.0.0.1", "--host", help="Address to listen at; a path: a Unix socket."
@@ -115,7 +117,7 @@ def serve(
     Prints the address when it answers. Ctrl-C ends it when answers under way are done; a second one
     at once."""
     needs_extra()
-    path, drafter = _files(model, model_option, drafter)
+    path, drafter = _files(model, model_option, hf, drafter)
     if not path.exists():
         raise fail(f"{path}: No such file or directory")
     settings = ServerSettings(
@@ -171,13 +173,15 @@ def _run(settings: ServerSettings, port: int, path: Path, options: dict[str, Any
         raise typer.Exit(exit_status(running))
 
 
-def _files(model: Path | None, option: Path | None, drafter: str | None) -> tuple[Path, str | None]:
+def _files(
+    model: Path | None, option: Path | None, hf: str | None, drafter: str | None
+) -> tuple[Path, str | None]:
     """Path of the model, and the meaning of -md for it."""
     if model is not None and option is not None:
         raise fail("give the model as MODEL or with -m, not both")
     path = model or option
-    if path is not None:
-        return path, drafter
+    if path is not None or hf is not None:
+        return model_and_drafter(path, hf, drafter)
     if not TINY_TARGET.exists():
         raise fail(
             f"{TINY_TARGET} is missing: this build came without its models; name one of your own"

@@ -19,12 +19,15 @@ class TokenInfo(NamedTuple):
     """A generated token. It has log-probabilities if the request asked for them."""
 
     id: int
+    """The token's id."""
     text: str
     """The text this token completed; "" inside a character."""
     offset: int
     """Offset of that text in the answer, in characters."""
     logprob: float | None = None
+    """Its log-probability (natural log); None: none was asked for."""
     top: tuple[tuple[int, float], ...] = ()
+    """The most likely tokens in its place with theirs, best first."""
     drafted: bool = False
     """True if a drafter guessed it."""
 
@@ -33,7 +36,9 @@ class Piece(NamedTuple):
     """Text that is ready, and the tokens that belong to it."""
 
     text: str
+    """Whole characters; joined, the pieces are the answer's text."""
     tokens: tuple[TokenInfo, ...] = ()
+    """The tokens that it came from."""
 
 
 class TextAssembler:

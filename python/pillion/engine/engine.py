@@ -61,11 +61,15 @@ class SlotState:
     """What a slot is doing."""
 
     index: int
+    """Number of the slot, from 0."""
     state: str
     """ "idle", "reading" or "writing"."""
     n_ctx: int
+    """Positions of its context."""
     prompt_tokens: int = 0
+    """Tokens of the prompt."""
     cached_tokens: int = 0
+    """Those of them that its context held already."""
     tokens: int = 0
     """Tokens written so far."""
     seconds: float = 0.0
@@ -77,6 +81,7 @@ class Engine(Held):
     """Writes what is submitted, on `parallel` slots that share the model's weights and take turns.
 
     model: a `Model`. sizes: arguments of each slot's `Context`. drafter, options: of its `Pair`.
+    parallel: number of slots, 1 to 256, each with a cache of its own.
     queue_limit: the most requests that may wait for a slot; None: any number.
 
     Its thread starts with the first request and ends with close() or with the engine.
@@ -253,7 +258,7 @@ class Engine(Held):
             raise job.error
 
     def between_turns(self, body: Callable[[], None]) -> None:
-        """Runs other work between two turns of requests, so that nothing else runs beside it.
+        """Runs `body` between two turns of requests, so that nothing else runs beside it.
         Without an engine's thread it runs here and now. Raises what the work raises, and
         `Closed`."""
         self._refuse_if_closed()

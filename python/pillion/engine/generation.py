@@ -143,6 +143,7 @@ class Generation(Held):
         return self
 
     run = result
+    """`result`."""
 
     def infos(self) -> list[TokenInfo]:
         """Waits for the end. Returns all tokens of the pieces that nobody took."""
@@ -184,7 +185,8 @@ class Generation(Held):
 
     def cancel(self, why: str = "") -> None:
         """Stops the answer, from any thread: in the queue, in the prompt or in a round. Callers who
-        wait get `Cancelled`. Returns when its slot has left the library."""
+        wait get `Cancelled`. Returns when its slot has left the library. why: the reason in their
+        sentence."""
         self._engine._stop_one(self._work, check_text("why", why) or "it was cancelled")
 
     def close(self) -> None:
@@ -192,7 +194,7 @@ class Generation(Held):
         self._engine._stop_one(self._work, "it was closed")
 
     def stop_soon(self, why: str) -> None:
-        """As `cancel`, without waiting for the slot."""
+        """As `cancel`, without waiting for the slot. why: the reason in the callers' sentence."""
         self._engine._stop_one(self._work, check_text("why", why), wait=False)
 
     def __enter__(self) -> Generation:

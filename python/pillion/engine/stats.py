@@ -35,20 +35,27 @@ class Spread:
 
 @dataclass
 class EngineStats:
-    """Since the engine was made; `queued`, `reading` and `writing` are of now."""
+    """Counts since the engine was made, and durations in seconds; `queued`, `reading` and `writing`
+    are of now."""
 
     slots: int = 0
+    """Requests that can be written at the same time."""
     queued: int = 0
+    """Requests that wait for a slot."""
     reading: int = 0
+    """Slots that read a prompt."""
     writing: int = 0
+    """Slots that write."""
     requests: int = 0
     """All that were taken in."""
     completed: int = 0
+    """Those that came to their own end."""
     ended_early: dict[str, int] = field(default_factory=dict)
     """Requests by cause: "cancelled", "dropped", "timeout", "closed", "error"."""
     refused: int = 0
     """For a full queue."""
     prompt_tokens_run: int = 0
+    """Prompt tokens that were run."""
     prompt_tokens_cached: int = 0
     """Those that a slot held already."""
     tokens: int = 0
@@ -58,10 +65,13 @@ class EngineStats:
     reads: int = 0
     """Runs that read a part of a prompt."""
     drafted: int = 0
+    """Tokens that drafters proposed."""
     accepted: int = 0
+    """Those of them that stand."""
     drafted_at: list[int] = field(default_factory=lambda: [0] * DRAFT_MAX)
     """Drafts by their position in the round."""
     accepted_at: list[int] = field(default_factory=lambda: [0] * DRAFT_MAX)
+    """Accepted drafts by their position in the round."""
     draft_lengths: list[int] = field(default_factory=lambda: [0] * (DRAFT_MAX + 1))
     """Rounds by the number of drafts in them."""
     queue: Spread = field(default_factory=Spread)
@@ -78,7 +88,7 @@ class EngineStats:
     """Of rounds."""
 
     def add_round(self, one: Round) -> None:
-        """Adds the drafts of a round."""
+        """Adds the drafts of a round. one: what the round brought."""
         self.drafted += one.drafted
         self.accepted += one.accepted
         self.draft_lengths[one.drafted] += 1
@@ -87,4 +97,5 @@ class EngineStats:
             self.accepted_at[position] += position < one.accepted
 
     def copy(self) -> EngineStats:
+        """Returns counts that no longer change."""
         return copy.deepcopy(self)

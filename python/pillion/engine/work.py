@@ -36,6 +36,7 @@ class Timings:
     prompt_n: int = 0
     """Prompt tokens that were evaluated."""
     prompt_ms: float = 0.0
+    """Milliseconds of these runs."""
     predicted_n: int = 0
     """Generated tokens, without the one that ends the text."""
     predicted_ms: float = 0.0
@@ -43,6 +44,7 @@ class Timings:
     draft_n: int | None = None
     """Drafted tokens; None without a drafter."""
     draft_n_accepted: int = 0
+    """Those of them that stand."""
 
     def as_dict(self) -> dict[str, float]:
         """Counts and times by llama-server's names."""
@@ -68,8 +70,9 @@ class Request:
     prompt: list[int]
     """Token ids, at least one."""
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    """How tokens are chosen."""
     max_tokens: int | None = None
-    """None: until the context is full."""
+    """The most tokens to write; None: until the context is full."""
     stop: Sequence[str] = ()
     """Strings that end the text; none of them is empty."""
     logprobs: int | None = None

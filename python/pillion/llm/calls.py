@@ -72,11 +72,12 @@ class TextCalls:
     ) -> Result | Iterator[Result]:
         """Continues a prompt: a text, UTF-8 bytes or token ids.
 
-        max_tokens: None or -1: until the context ends.
+        max_tokens: the most tokens of the answer; None or -1: until the context ends.
         stop: a string or a list of them; the text ends before the first.
         logprobs: how many alternatives to list for each token.
         echo: puts the prompt before the answer. With logprobs the prompt is scored too, which runs
         it a second time.
+        suffix: not supported, since no model here fills in the middle; None.
         stream: True returns an iterator of chunks. The work begins at the call. Leaving the
         iterator early stops it.
         options: temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty,
@@ -95,8 +96,8 @@ class TextCalls:
     async def acomplete(
         self, prompt: Prompt, *, stream: bool = False, **options: Any
     ) -> Result | AsyncStream:
-        """`complete` for asyncio. stream=True returns an iterator for `async for`. Cancelling the
-        task that waits ends the work."""
+        """`complete` for asyncio. prompt, options: as there. stream: True returns an iterator for
+        `async for`. Cancelling the task that waits ends the work."""
         check_bool("stream", stream)
         answer = self._completion(prompt, **options)
         return answer.achunks() if stream else await answer.awhole()
@@ -136,9 +137,11 @@ class TextCalls:
         continue_final_message: bool | None = None,
         **options: Any,
     ) -> Result | Iterator[Result]:
-        """Answers a conversation, a list of {"role": …, "content": …}, through the file's chat
-        template.
+        """Answers a conversation through the file's chat template.
 
+        messages: a list of {"role": …, "content": …}.
+        stream: True returns an iterator of chunks. The work begins at the call.
+        max_tokens: the most tokens of the answer; None or -1: until the context ends.
         tools: OpenAI's list of functions, passed to the template. The model's calls come back as
         message["tool_calls"] with finish_reason "tool_calls". Gemma 4's syntax is understood
         (chat/tool_calls.py). A call that breaks off, cannot be read or names no tool is in
@@ -181,8 +184,8 @@ class TextCalls:
     async def achat(
         self, messages: Sequence[Message], *, stream: bool = False, **options: Any
     ) -> Result | AsyncStream:
-        """`chat` for asyncio. stream=True returns an iterator for `async for`. Cancelling the task
-        that waits ends the work."""
+        """`chat` for asyncio. messages, options: as there. stream: True returns an iterator for
+        `async for`. Cancelling the task that waits ends the work."""
         check_bool("stream", stream)
         answer = self._answer(messages, **options)
         return answer.achunks() if stream else await answer.awhole()
@@ -205,7 +208,12 @@ class TextCalls:
         **settings: Any,
     ) -> Generation:
         """Returns the handle under `complete` and `chat`: pieces of text with their token ids. The
-        work begins at the call. Arguments and errors: as in `complete`."""
+        work begins at the call. Errors: as in `complete`.
+
+        prompt, stop, logprobs, seed, logit_bias, draft: as in `complete`.
+        max_tokens: the most tokens of the answer; None: until the context ends.
+        settings: further fields of `SamplingParams`, and response_format, regex, grammar or choice.
+        """
         settings.update(stop=stop, logprobs=logprobs, seed=seed, logit_bias=logit_bias, draft=draft)
         request = self.requests.plain(prompt, max_tokens=max_tokens, **settings)
         return self.engine.submit(request)
@@ -213,5 +221,7 @@ class TextCalls:
     # ---- llama-cpp-python's names ----
 
     create_completion = complete
+    """`complete`."""
     __call__ = complete
     create_chat_completion = chat
+    """`chat`."""

@@ -32,6 +32,7 @@ from .calls import TextCalls
 from .embedding import Embedder, Texts
 from .openai_format import Result, embedding_list
 from .opening import FileOptions, Speculation, open_slots
+from .pretrained import open_pretrained
 from .request_maker import RequestMaker, Tools
 from .requests import (
     check_seed_and_template,
@@ -118,11 +119,14 @@ class LLM(TextCalls, Held):
             check_int("parallel", parallel, 1, PARALLEL_MAX),
         )
         self.model = opened.model
+        """The open file."""
         self._owns_model = opened.owns_model
         self._drafter = opened.drafter
         try:
             self.tokenizer: Tokenizer = self.model.tokenizer
+            """The file's tokenizer."""
             self.engine = Engine._on(opened.slots)
+            """Writes the text; `Engine.submit` takes requests without the forms of OpenAI's API."""
             self._metadata: Metadata = self.model.metadata
             self.name = str(self._metadata.get("general.name") or os.path.basename(self.model.path))
             """The model's name in results."""
@@ -149,6 +153,27 @@ class LLM(TextCalls, Held):
         sizes = {name: getattr(options, name) for name in shared}
         self.embedder = Embedder(self.model, self.n_ctx(), sizes, self.engine.between_turns)
         """Makes the vectors of `embed`."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo_id: str,
+        filename: str | None = None,
+        *,
+        drafter: Drafter | None = "auto",
+        **options: Any,
+    ) -> LLM:
+        """Opens a model of the hub, or of its cache on this machine (extra `hub`).
+
+        repo_id, filename: see `hub.pull`. drafter: "auto": the assistant in the repository or in
+        its sister repository. OWNER/NAME[:FILE|QUANT]: that one. Else as for `LLM`.
+        options: `additional_files`, `revision`, `token`, `cache_dir`, `endpoint` and
+        `local_files_only` of `hub.pull`; `download_progress`, which is its `progress`; the rest
+        goes to `LLM`.
+
+        Raises what `hub.pull` and `LLM` raise.
+        """
+        return open_pretrained(cls, repo_id, filename, drafter, options)
 
     @property
     def context(self) -> Context:
@@ -190,8 +215,11 @@ class LLM(TextCalls, Held):
     def tokenize(
         self, text: str | bytes, add_bos: bool = True, special: bool = False, **unknown: Any
     ) -> list[int]:
-        """Token ids of a text, which may be UTF-8 bytes. special: the spelling of a control token
-        becomes that token."""
+        """Token ids of a text, which may be UTF-8 bytes.
+
+        add_bos: puts the token that texts begin with first, if the file says so.
+        special: the spelling of a control token becomes that token. Raises `UsageError` for any
+        further argument."""
         unknown_names("tokenize()", unknown, ("text", "add_bos", "special"))
         text, add_bos = checked_text("text", text), check_bool("add_bos", add_bos)
         return self.tokenizer.encode(
@@ -199,7 +227,8 @@ class LLM(TextCalls, Held):
         )
 
     def detokenize(self, tokens: Sequence[int], special: bool = False, **unknown: Any) -> str:
-        """The text of token ids. special: control tokens are spelled out."""
+        """The text of token ids. special: control tokens are spelled out. Raises `UsageError` for
+        any further argument."""
         unknown_names("detokenize()", unknown, ("tokens", "special"))
         return self.tokenizer.decode(
             checked_ids("tokens", tokens), special=check_bool("special", special)
@@ -213,7 +242,8 @@ class LLM(TextCalls, Held):
         continue_final_message: bool | None = None,
         **variables: Any,
     ) -> str:
-        """The prompt that `chat` would use. variables: as in chat_template_kwargs."""
+        """The prompt that `chat` would use. messages, tools, continue_final_message: as there.
+        variables: as in chat_template_kwargs."""
         checked = checked_variables(variables)
         continues = continues_message(messages, continue_final_message, checked)
         return self._chat.render(messages, tools, continues, **checked)
@@ -228,6 +258,8 @@ class LLM(TextCalls, Held):
         """The vector of a text (or UTF-8 bytes, or token ids), float32 [n_embd]; for a list of
         texts a row each, [n, n_embd]. See `Context.embed`.
 
+        normalize: divides each vector by its length.
+
         Embeddings have a context of their own, so the chats' contexts keep their content. Raises
         `ContextFullError` for a text of more tokens than n_ctx.
         """
@@ -237,7 +269,8 @@ class LLM(TextCalls, Held):
         return rows[0] if single else np.stack(rows)
 
     def create_embedding(self, input: Texts, model: str | None = None) -> Result:
-        """`embed`, normalised, in the shape of OpenAI's API. model: the name in the result."""
+        """`embed`, normalised, in the shape of OpenAI's API. input: a text or a list of texts.
+        model: the name in the result; None: that of the file."""
         name = self.name if model is None else check_text("model", model)
         ids, _ = self.embedding_tokens("input", input)
         return embedding_list([self.embedder.embed(one) for one in ids], ids, name)

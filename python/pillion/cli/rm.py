@@ -1,0 +1,21 @@
+"""`pillion rm`: throws a model of the cache away."""
+
+from __future__ import annotations
+
+import typer
+
+from .. import hub
+from .console import command, size
+
+
+@command
+def rm(
+    name: str = typer.Argument(
+        ...,
+        metavar="OWNER/NAME[:FILE|QUANT]",
+        help="A repository, or a file, pattern or quantization of it.",
+        show_default=False,
+    ),
+) -> None:
+    """Delete a model from the cache; what other programs hold of it goes too."""
+    typer.echo(f"{size(hub.remove_cached(name))} freed")
