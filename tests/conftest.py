@@ -23,6 +23,7 @@ sys.path[:0] = [
 ]
 
 import build  # noqa: E402 - tests/fake/build.py
+import file_order  # noqa: E402
 from locked import cmake_build, locked, toolchain  # noqa: E402
 from patience import in_thread, until  # noqa: E402
 
@@ -30,6 +31,11 @@ from patience import in_thread, until  # noqa: E402
 # A runner started in the background ignores Ctrl-C, and its children inherit that; the tests of
 # Ctrl-C need it to work.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config, items):
+    if hasattr(config, "workerinput"):
+        file_order.sort(items)
 
 
 # ---- the fake ----

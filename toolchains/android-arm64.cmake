@@ -33,7 +33,9 @@ set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
 set(CMAKE_C_COMPILER "${ZIG_EXECUTABLE}" cc)
 set(CMAKE_CXX_COMPILER "${ZIG_EXECUTABLE}" c++)
 foreach(language C CXX)
-    set(CMAKE_${language}_FLAGS_INIT "-target aarch64-linux-musl")
+    # With it CMake identifies the compiler by an object; a program would take zig a minute and a
+    # half, in which it builds its libraries.
+    set(CMAKE_${language}_COMPILER_TARGET aarch64-linux-musl)
     set(CMAKE_${language}_ARCHIVE_CREATE "\"${ZIG_EXECUTABLE}\" ar qcs <TARGET> <OBJECTS>")
     set(CMAKE_${language}_ARCHIVE_FINISH "")
 endforeach()

@@ -1,5 +1,5 @@
 """Who may include whom: checks every #include of csrc/ against the table of docs/architecture.md,
-section 4.
+section 2.
 
 Prints each offence as file:line and exits with 1 when there is one.
 """

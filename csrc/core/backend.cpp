@@ -41,7 +41,8 @@ constexpr int kOpenedMax = 64;
 Opened g_opened[kOpenedMax];
 int g_n_opened = 0;
 
-// A driver that a process has used does not work in forks of that process, for any of its devices.
+// The device modules. A driver that a process has used does not work in forks of that process, for
+// any of its devices.
 struct Driver {
     const char* name;  // device names: this, or this and a colon
     // 0: unused; else fork_count() + 1 of the process that uses the driver
@@ -136,7 +137,8 @@ Json backends_json() {
     const ForkLock lock(g_mutex);
     JsonArray out;
     for (Entry& e : entries()) out.add(availability_json(e.name, open(e)));
-    for (const char* name : {"cuda", "htp"}) out.add(availability_json(name, open_module(name)));
+    for (const Driver& driver : g_drivers)
+        out.add(availability_json(driver.name, open_module(driver.name)));
     return out;
 }
 

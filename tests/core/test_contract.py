@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from op_table import OPS, TABLE
-from testing_ops import device, testing
+import op_cases as oc
+from op_table import OPS, TABLE, has_kernel
+from testing_ops import Bench, device, testing
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -99,6 +100,14 @@ def test_a_backend_says_no_to_an_op_without_a_kernel(name):
         pytest.skip(f"no {name}: {error} (make build makes it)")
     yes, reason = on.supports_unknown_op()
     assert not yes and "no kernel for op unknown" in reason
+
+
+@pytest.mark.parametrize("name", ["cuda:sim", "htp:sim"])
+def test_the_ops_without_a_kernel_are_refused_by_name(name):
+    for case in oc.op_cases():
+        if not has_kernel(name, case.op):
+            with pytest.raises(testing.Error, match=f"has no kernel for op {case.op}"):
+                Bench(case, name)
 
 
 def test_the_page_of_ops_is_current():

@@ -9,7 +9,6 @@ import hashlib
 import os
 import struct
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +48,8 @@ def build(kind):
     flags = BUILDS[kind]
     digest = hashlib.sha256(repr(cuda_runner.compiler(flags)).encode())
     headers = [*CUDA.rglob("*.h"), *CUDA.rglob("*.cuh"), *(ROOT / "csrc/core").glob("*.h")]
+    ready = [cuda_runner.ready_object(source) for source in SOURCES]
+    digest.update(repr([path and path.stat().st_mtime_ns for path in ready]).encode())
     for path in sorted(headers) + SOURCES:
         digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     folder = (
@@ -60,15 +61,7 @@ def build(kind):
     if binary.exists():
         return binary
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(2) as pool:  # the long ones first
-        objects = list(
-            pool.map(
-                lambda source: cuda_runner.compile_object(
-                    source, folder / f"{source.stem}.o", flags
-                ),
-                SOURCES,
-            )
-        )
+    objects = cuda_runner.objects(SOURCES, folder, flags, ready=kind == "plain")
     cuda_runner.link(objects, f"{binary}.new", flags)
     os.replace(f"{binary}.new", binary)
     return binary

@@ -21,6 +21,7 @@ COLUMNS = 100
 # makes.
 ELSEWHERE = {
     "app.py",  # an example of threads.md
+    "csrc/backends/mydev/",  # the example of adding_a_backend.md
     *("ask.py", "planets.py", "questions.py"),  # the reader of first_hour.md writes them
     "HAP_compute_res.h",
     "qurt_memory.h",

@@ -2,26 +2,19 @@
 hexagon_sim of all tests."""
 
 import shutil
-from pathlib import Path
 
 import dsp as d
 import op_plans
 import pytest
-from dsp_builds import built
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from dsp_builds import native_programs
 
 
 @pytest.fixture(scope="session")
 def native():
-    """Folder of pillion_htp_sim, pillion_htp_sim_qf32 and libpillion_htp_pack.so for this PC."""
+    """{name: path} of pillion_htp_sim, pillion_htp_sim_qf32 and pillion_htp_pack for this PC."""
     if not shutil.which("cmake"):
         pytest.skip("cmake is not installed")
-    return built(
-        "htp-native",
-        ["pillion_htp_sim", "pillion_htp_sim_qf32", "pillion_htp_pack"],
-        "-DPILLION_HTP_SIM_THIS_MACHINE=ON",
-    )
+    return native_programs()
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +25,7 @@ def hexagon(hexagon_sim):
 
 @pytest.fixture(scope="session")
 def packer(native):
-    return op_plans.Packer(native / "libpillion_htp_pack.so")
+    return op_plans.Packer(native["pillion_htp_pack"])
 
 
 def served(command, **settings):
@@ -42,12 +35,12 @@ def served(command, **settings):
 
 @pytest.fixture(scope="session")
 def native_dsp(native):
-    yield from served([native / "pillion_htp_sim"], heap_bytes=128 << 20, threads=2)
+    yield from served([native["pillion_htp_sim"]], heap_bytes=128 << 20, threads=2)
 
 
 @pytest.fixture(scope="session")
 def qf32_dsp(native):
-    yield from served([native / "pillion_htp_sim_qf32"], heap_bytes=128 << 20, threads=2)
+    yield from served([native["pillion_htp_sim_qf32"]], heap_bytes=128 << 20, threads=2)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The sources for devices: compiled, since no emulator has their vector floats; and what sanitizers
 say of them on a PC."""
 
+import json
 import subprocess
 import sys
 
@@ -11,7 +12,10 @@ import dsp as d
 import op_cases as oc
 from dsp_builds import built, hexagon_toolchain
 from locked import REPOSITORY
-from op_plans import OpPlan, fill_cache
+from op_plans import CASES, OpPlan, fill_cache
+
+
+COMMANDS = ["-DCMAKE_EXPORT_COMPILE_COMMANDS=ON"]
 
 
 @pytest.mark.parametrize(
@@ -25,7 +29,7 @@ from op_plans import OpPlan, fill_cache
     ],
 )
 def test_compiles_for(target):
-    built("htp-hexagon", [target], *hexagon_toolchain())
+    built("htp-hexagon", [target], *hexagon_toolchain(), *COMMANDS)
 
 
 COMPILER = """#!/bin/sh
@@ -127,27 +131,30 @@ FRAMES = [
 
 
 @pytest.mark.parametrize(("source", "most"), FRAMES)
-def test_frames_fit_a_worker_s_stack(source, most, tmp_path):
-    """workers.h asks for 128 KB; QuRT's default has been 8, which these would overrun silently."""
+def test_frames_fit_a_worker_s_stack(source, most):
+    """workers.h asks for 128 KB; QuRT's default has been 8, which these would overrun silently. The
+    build for v73 (above) fails at a larger frame."""
+    build = built("htp-hexagon", ["pillion_dsp_v73"], *hexagon_toolchain(), *COMMANDS)
+    at = f"CMakeFiles/pillion_dsp_v73.dir/ops/{source}"
+    (command,) = (
+        entry["command"]
+        for entry in json.loads((build / "compile_commands.json").read_text())
+        if at in entry["command"]
+    )
+    assert f"-Wframe-larger-than={most} " in command and "-Werror=frame-larger-than" in command
+    assert (build / f"{at}.obj").exists()
+
+
+def test_a_larger_frame_is_an_error(tmp_path):
     hexagon_toolchain()
-    command = [
-        sys.executable,
-        "-m",
-        "ziglang",
-        "cc",
-        "-target",
-        "hexagon-linux-musl",
-        "-mcpu=hexagonv73+hvxv73+hvx_length128b+hvx_qfloat",
-    ]
-    command += [
-        "-O2",
-        "-Wno-psabi",
-        f"-Wframe-larger-than={most}",
-        "-Werror=frame-larger-than",
-        f"-I{REPOSITORY / 'csrc'}",
-    ]
-    path = REPOSITORY / "csrc" / "backends" / "htp" / "dsp" / "ops" / source
-    subprocess.run([*command, "-c", path, "-o", tmp_path / "x.o"], check=True)
+    source = tmp_path / "large.c"
+    source.write_text("void use(char *); void f(void) { char large[4000]; use(large); }\n")
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", "hexagon-linux-musl", "-O2"]
+    command += ["-mcpu=hexagonv73+hvxv73", "-c", source, "-o", tmp_path / "x.o"]
+    limits = "-Wframe-larger-than=%d -Werror=frame-larger-than"
+    for most, wrong in ((4096, False), (3072, True)):
+        done = subprocess.run([*command, *(limits % most).split()], capture_output=True, text=True)
+        assert (done.returncode != 0) == wrong == ("frame-larger-than" in done.stderr), done.stderr
 
 
 @pytest.mark.nightly
@@ -160,7 +167,7 @@ def test_nothing_undefined(packer):
     build = built("htp-sanitized", programs, f"-DCMAKE_C_FLAGS={flags}", *plain)
     for program in programs:
         with d.Dsp([build / program], heap_bytes=128 << 20, threads=2) as dsp:
-            for case in oc.op_cases():
+            for case in CASES:
                 dsp.reset()
                 plan = OpPlan(
                     dsp,

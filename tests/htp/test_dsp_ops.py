@@ -11,7 +11,7 @@ import op_texts as double
 from testing_ops import REFERENCE, Bench, same
 from op_plans import OpPlan, fill_cache
 
-CASES = oc.op_cases()
+CASES = op_plans.CASES
 
 
 def reference(case, rows=oc.MAX_ROWS, start=0):

@@ -36,7 +36,7 @@ def dsp(native_dsp):
 @pytest.fixture
 def own(native):
     """A process of the test's own, to be broken."""
-    with d.Dsp([native / "pillion_htp_sim"], heap_bytes=1 << 20) as dsp:
+    with d.Dsp([native["pillion_htp_sim"]], heap_bytes=1 << 20) as dsp:
         yield dsp
 
 
@@ -330,7 +330,7 @@ def test_the_child_leaves_with_its_parent(native, tmp_path):
     script = tmp_path / "host.py"
     script.write_text(
         f"import sys, time\nsys.path.insert(0, {os.path.dirname(d.__file__)!r})\nimport dsp\n"
-        f"x = dsp.Dsp([{str(native / 'pillion_htp_sim')!r}], heap_bytes=1 << 20)\n"
+        f"x = dsp.Dsp([{str(native['pillion_htp_sim'])!r}], heap_bytes=1 << 20)\n"
         "print(x.process.pid, flush=True)\ntime.sleep(60)\n"
     )
     import subprocess
@@ -360,7 +360,7 @@ def test_a_control_block_of_another_version(native):
     import subprocess
 
     run = lambda *words: subprocess.run(
-        [native / "pillion_htp_sim", *words], capture_output=True, text=True, timeout=10
+        [native["pillion_htp_sim"], *words], capture_output=True, text=True, timeout=10
     )  # noqa: E731
     here = f"/proc/{os.getpid()}/fd/{shared.fd}"
     assert "wire version 0" in run(here).stderr
@@ -432,7 +432,7 @@ def test_fuzzed_records(native, packer, op):
     ]
     ran = why = 0
     seen = set()
-    with d.Dsp([native / "pillion_htp_sim"], heap_bytes=16 << 20, threads=2) as dsp:
+    with d.Dsp([native["pillion_htp_sim"]], heap_bytes=16 << 20, threads=2) as dsp:
         for case in small:
             dsp.reset()
             plan = OpPlan(
@@ -457,7 +457,7 @@ def test_fuzzed_records(native, packer, op):
 
 def test_fuzzed_messages(native):
     rng = np.random.default_rng(5)
-    with d.Dsp([native / "pillion_htp_sim"], heap_bytes=1 << 20) as dsp:
+    with d.Dsp([native["pillion_htp_sim"]], heap_bytes=1 << 20) as dsp:
         prepared(dsp)
         for _ in range(2000):
             kind = int(rng.choice([0, 2, 3, 4, 5, 6, 8, 65535]))

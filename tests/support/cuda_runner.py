@@ -7,7 +7,10 @@ import os
 import shlex
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from locked import built
 
 ROOT = Path(__file__).resolve().parents[2]
 CUDA = ROOT / "csrc" / "backends" / "cuda"
@@ -44,6 +47,24 @@ def compile_object(source, out, flags=("-O2",)):
 
 def link(objects, binary, flags=("-O2",)):
     subprocess.run([*compiler(flags), *map(str, objects), "-o", str(binary)], check=True)
+
+
+def ready_object(source):
+    """The emulation's object of the library's own build, where that is as new as its sources."""
+    at = f"CMakeFiles/pillion_cuda_sim.dir/{source.relative_to(ROOT)}.o"
+    return None if ON_GPU else built(at, of=("core", "backends/cuda"))
+
+
+def objects(sources, folder, flags=("-O2",), ready=True):
+    """Objects of the sources, two compilers at a time, the long ones first. ready: the plain ones
+    of the library's own build are good."""
+
+    def one(source):
+        found = ready and ready_object(source)
+        return str(found or compile_object(source, folder / f"{source.stem}.o", flags))
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(one, sources))
 
 
 def build(sources, folder, flags=("-O2",)):

@@ -6,16 +6,15 @@ Used by test_gguf.py and test_hparams.py.
 
 from __future__ import annotations
 
-import atexit
 import functools
 import json
 import os
-import shutil
 import struct
 import subprocess
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from compiled import shared
 
 ROOT = Path(__file__).resolve().parents[2]
 _NEED_A_BACKEND = ("model", "model_json", "weights", "placement")
@@ -83,25 +82,28 @@ TENSOR_TYPES = {
 
 @functools.lru_cache(maxsize=None)
 def programs() -> tuple[Path, Path]:
-    """(gguf_runner, fuzz_gguf), compiled once per test process."""
-    out = Path(tempfile.mkdtemp(prefix="pillion-gguf-"))
-    atexit.register(shutil.rmtree, out, ignore_errors=True)
+    """(gguf_runner, fuzz_gguf), compiled once for all test processes."""
     cxx = os.environ.get("CXX", "g++")
+    mains = [ROOT / "tests/runners/gguf_runner.cpp", ROOT / "tests/fuzz/fuzz_gguf.cpp"]
 
-    def compile_one(source: Path, *extra: str) -> Path:
-        target = out / (source.stem + ".o")
-        subprocess.run([cxx, *FLAGS, *extra, "-c", str(source), "-o", str(target)], check=True)
-        return target
+    def make(out: Path) -> None:
+        def compile_one(source: Path, *extra: str) -> Path:
+            target = out / (source.stem + ".o")
+            subprocess.run([cxx, *FLAGS, *extra, "-c", str(source), "-o", str(target)], check=True)
+            return target
 
-    with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(compile_one, [ROOT / "csrc" / (s + ".cpp") for s in SOURCES]))
-        runner = pool.submit(compile_one, ROOT / "tests/runners/gguf_runner.cpp")
-        fuzz = pool.submit(compile_one, ROOT / "tests/fuzz/fuzz_gguf.cpp", "-DPILLION_FUZZ_MAIN")
-        for main in (runner.result(), fuzz.result()):
-            subprocess.run(
-                [cxx, *FLAGS, str(main), *map(str, objects), "-o", str(main.with_suffix(""))],
-                check=True,
-            )
+        with ThreadPoolExecutor(2) as pool:
+            objects = list(pool.map(compile_one, [ROOT / "csrc" / (s + ".cpp") for s in SOURCES]))
+            runner = pool.submit(compile_one, mains[0])
+            fuzz = pool.submit(compile_one, mains[1], "-DPILLION_FUZZ_MAIN")
+            for main in (runner.result(), fuzz.result()):
+                subprocess.run(
+                    [cxx, *FLAGS, str(main), *map(str, objects), "-o", str(main.with_suffix(""))],
+                    check=True,
+                )
+
+    headers = (ROOT / "tests/fuzz").glob("*.h")
+    out = shared("gguf", (cxx, FLAGS), [*mains, *headers], make)
     return out / "gguf_runner", out / "fuzz_gguf"
 
 

@@ -35,19 +35,23 @@ def cmake_build(folder, *defines, source=".", targets=()):
     return build
 
 
-def built_core(folder="python"):
-    """The core's archive in build/FOLDER; None where it is older than its sources, or has
+SOURCES = (".h", ".c", ".cpp", ".inl", ".inc", ".def", ".cu", ".cuh")
+
+
+def built(name, folder="python", of=("",)):
+    """A file of build/FOLDER; None where it is older than a source in these folders of csrc, or has
     sanitizers in it."""
-    archive = REPOSITORY / "build" / folder / "libpillion_core.a"
-    if os.environ.get("PILLION_BUILD_DIR") or not archive.exists():
+    path = REPOSITORY / "build" / folder / name
+    if os.environ.get("PILLION_BUILD_DIR") or not path.exists():
         return None
-    sources = [
-        path
-        for path in (REPOSITORY / "csrc").rglob("*")
-        if path.suffix in (".h", ".cpp", ".inl", ".def")
-    ]
-    newest = max(path.stat().st_mtime for path in sources)
-    return archive if archive.stat().st_mtime >= newest else None
+    sources = [path for room in of for path in (REPOSITORY / "csrc" / room).rglob("*")]
+    newest = max(source.stat().st_mtime for source in sources if source.suffix in SOURCES)
+    return path if path.stat().st_mtime >= newest else None
+
+
+def built_core(folder="python"):
+    """The core's archive in build/FOLDER."""
+    return built("libpillion_core.a", folder)
 
 
 def toolchain(name):

@@ -7,7 +7,12 @@ import numpy as np
 
 import dsp as d
 import op_cases as oc
-from op_table import IN_PLACE, INPUTS, testing
+import op_table
+from op_table import IN_PLACE, has_kernel, testing
+
+# Of the ops that the DSP has a kernel for.
+CASES = [case for case in oc.op_cases() if has_kernel("htp", case.op)]
+INPUTS = {op: names for op, names in op_table.INPUTS.items() if has_kernel("htp", op)}
 
 GROUPS = {  # inputs and vectors of a group
     "f32": (1, 1),

@@ -27,6 +27,15 @@ TABLE = testing.ops()
 OPS = list(TABLE)  # by number
 INPUTS = {op: [operand["name"] for operand in of["inputs"]] for op, of in TABLE.items()}
 RESULTS = {op: [operand["name"] for operand in of["outputs"]] for op, of in TABLE.items()}
+# Ops that a device has no kernel for: a model that needs one is refused there by name.
+WITHOUT_KERNEL = {"cuda": set(), "htp": set()}
+
+
+def has_kernel(device, op):
+    """device: its name, with or without the number: "cuda", "cuda:sim", "htp"."""
+    return op not in WITHOUT_KERNEL[device.split(":")[0]]
+
+
 # Ops that write rows which they read, and the names of these.
 IN_PLACE = {
     op: names

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import atexit
 import concurrent.futures
 import functools
 import json
 import mmap
 import os
 import shlex
-import shutil
 import struct
 import subprocess
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import models
 import pytest
+from compiled import shared
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -329,25 +327,25 @@ def build_runner() -> tuple[str, ...]:
     given = os.environ.get("PILLION_TOKENIZER_RUNNER")
     if given:
         return tuple(shlex.split(given))
-    folder = Path(tempfile.mkdtemp(prefix="pillion-tokenizer-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     sources = [
         *sorted((ROOT / "csrc" / "tokenizer").glob("*.cpp")),
         ROOT / "csrc" / "core" / "error.cpp",
         ROOT / "tests" / "runners" / "tokenizer_runner.cpp",
     ]
-    sources = [s for s in sources if s.stem != "chat"]
     compiler = shlex.split(os.environ.get("CXX", "g++"))
     flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-I", str(ROOT / "csrc")]
 
-    def compile_one(source: Path) -> str:
-        target = folder / (source.stem + ".o")
-        subprocess.run([*compiler, *flags, "-c", str(source), "-o", str(target)], check=True)
-        return str(target)
+    def make(folder: Path) -> None:
+        def compile_one(source: Path) -> str:
+            target = folder / (source.stem + ".o")
+            subprocess.run([*compiler, *flags, "-c", str(source), "-o", str(target)], check=True)
+            return str(target)
 
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(compile_one, sources))
-    subprocess.run([*compiler, *objects, "-o", str(folder / "tokenizer_runner")], check=True)
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            objects = list(pool.map(compile_one, sources))
+        subprocess.run([*compiler, *objects, "-o", str(folder / "tokenizer_runner")], check=True)
+
+    folder = shared("tokenizer", (compiler, flags), sources, make)
     return (str(folder / "tokenizer_runner"),)
 
 

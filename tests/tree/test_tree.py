@@ -168,6 +168,13 @@ def test_the_rooms_of_tests():
             assert tests[name].parent == path.parent, path
 
 
+def test_the_long_files_exist():
+    from file_order import LONG
+
+    names = {path.stem for path in (REPOSITORY / "tests").rglob("test_*.py")}
+    assert set(LONG) <= names
+
+
 @pytest.mark.parametrize("tool", [["mypy"], ["ruff", "check", "."]], ids=["mypy", "ruff"])
 def test_linters_are_content(tool):
     pytest.importorskip(tool[0])

@@ -108,7 +108,7 @@ struct MoeScratch {  // offsets into the scratch of one moe_matmul
 MoeScratch moe_scratch(const PackedMatrix& m, const MoeParams& p, int rows_max);
 void add_moe_matmul_steps(StepList& steps, const StepArgs& args);
 
-// --- ops that treat each row by itself (ops/row_step.h), by file ---
+// --- ops that treat each row by itself (ops/row_step.h), by file; null: not an op of that file ---
 
 std::unique_ptr<CpuStep> make_embed_step(const StepArgs& args);
 std::unique_ptr<CpuStep> make_rope_step(const StepArgs& args);

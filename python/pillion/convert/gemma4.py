@@ -259,9 +259,7 @@ class Gemma4Assistant(Gemma4):
         if not found:
             return {}
         if len(found) == 1:
-            raise ModelFileError(
-                f"{source.folder}: of the centroid head only {found[0]} is there"
-            )
+            raise ModelFileError(f"{source.folder}: of the centroid head only {found[0]} is there")
         centroids, ordering = source.tensors[_CENTROIDS], source.tensors[_ORDERING]
         n_vocab = source.text.whole("vocab_size")
         n_centroids = source.config.whole("num_centroids", 1, n_vocab)

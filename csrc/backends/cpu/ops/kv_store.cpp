@@ -25,6 +25,7 @@ class KvStoreStep final : public RowStep {
 }  // namespace
 
 std::unique_ptr<CpuStep> make_kv_store_step(const StepArgs& a) {
+    if (a.node.op != Op::kv_store) return nullptr;
     return std::make_unique<KvStoreStep>(a);
 }
 

@@ -1,4 +1,4 @@
-// Which file has the steps of an op.
+// Finds the steps of an op in the files of this folder.
 #include "backends/cpu/cpu_steps.h"
 
 namespace pillion::cpu {
