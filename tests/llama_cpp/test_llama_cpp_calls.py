@@ -545,6 +545,7 @@ def test_known_formats(pillion):
     ]
     measured = json.loads((Path(__file__).parent / "formats.json").read_text(encoding="utf-8"))
     assert set(measured) == {f"{name}{how}" for name in FORMATS for how in ("with", "without")}
+    measured = {name: ["".join(lines), stop] for name, (lines, stop) in measured.items()}
     for name, known in FORMATS.items():
         assert [known.written(messages), known.stop] == measured[f"{name}with"]
         assert [known.written(messages[1:]), known.stop] == measured[f"{name}without"]

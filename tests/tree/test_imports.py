@@ -20,6 +20,7 @@ ROOMS = {
     "llm": {"chat", "engine", "hub", "structured"},
     "convert": set(),
     "benchmark": set(),
+    "llama_cpp": {"chat", "engine", "llm", "structured"},
     "server": {"chat", "engine", "llm", "structured"},
     "hub": set(),
     "integrations": {"engine", "llm", "server", "structured"},
