@@ -223,6 +223,7 @@ def test_what_the_hook_collects(pillion, monkeypatch):
     monkeypatch.setattr(isolated, "call", lambda function: function())
     said = runpy.run_path(str(PACKAGE / "_pyinstaller" / "hook-pillion.py"))
     assert {"pillion._capi", "_cffi_backend"} <= set(said["hiddenimports"])
+    assert "huggingface_hub" in said["excludedimports"]
     binaries = {Path(source).name: folder for source, folder in said["binaries"]}
     beside = {path.name for path in Path(compiled(pillion)).parent.iterdir()}
     wanted = {name for name in beside if name.startswith("libpillion") or name == "pillion_htp_sim"}

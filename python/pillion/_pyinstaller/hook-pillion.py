@@ -21,6 +21,9 @@ _compiled, _models = map(Path, isolated.call(_folders))
 
 hiddenimports = ["pillion._capi", "pillion.models", "_cffi_backend"]
 
+# Of the extra `hub`: an app that pulls models imports it by itself.
+excludedimports = ["huggingface_hub", "tqdm"]
+
 binaries, datas = [], []
 for _path in sorted(_compiled.iterdir()):
     if re.match(r"libpillion.*_v\d+\.so$", _path.name):  # a DSP's code: no dependencies to follow
