@@ -129,7 +129,7 @@ def test_a_path_and_none(pull, tiny_target):
     assert pull(ALONE, drafter=tiny_target).drafter == tiny_target
     assert pull(ALONE, drafter=str(tiny_target)).drafter == tiny_target
     found = pull(ALONE, drafter=None)
-    assert (found.drafter, found.no_drafter) == (None, "no drafter was asked for")
+    assert (found.drafter, found.no_drafter) == (None, "none was asked for")
 
 
 # ---- LLM.from_pretrained ----

@@ -18,7 +18,7 @@ def test_pull(pillion_says, cache):
     code, out, err = pillion_says("pull", PAIR)
     model, drafter = out.splitlines()
     assert (code, err) == (0, "")
-    assert model.startswith(f"model: {cache}") and model.endswith("(9.9 MiB, Q4_0, the only one)")
+    assert model.startswith(f"model: {cache}") and model.endswith("(10.4 MB, Q4_0, the only one)")
     assert drafter.startswith(f"drafter: {cache}") and drafter.endswith(ASSISTANT)
 
 
@@ -55,6 +55,9 @@ def test_pull_without_a_drafter_says_why(pillion_says, standin):
         (["pull", "x"], "repo_id is 'x'; it must be OWNER/NAME"),
         (["rm", "o/none"], "has no o/none; it has no model"),
         (["run", "-hf", f"{PAIR}:mmproj-F16.gguf", "-p", "x"], "is a projector (mmproj), no model"),
+        (["run", "-m", PAIR, "-p", "x"], f"there is no file {PAIR}; a repository of huggingface.co"),
+        (["serve", PAIR], f"goes behind -hf: -hf {PAIR}"),
+        (["pull", PAIR, "-md", f"{PAIR}:Q8_0"], f"{PAIR} has no drafter in Q8_0; it has {ASSISTANT}"),
         (["run", "-hf", PAIR, "-m", "x.gguf", "-p", "x"], "as a file or with -hf, not both"),
     ],
 )
@@ -137,7 +140,7 @@ def test_list_and_rm(pillion_says):
     found = json.loads(pillion_says("list", "--json")[1])
     assert [one["kind"] for one in found] == ["target", "drafter"]
     assert found[0]["pairs_with"] == [f"{SISTER}:gemma-4-alone-it-assistant-Q8_0.gguf"]
-    assert pillion_says("rm", ALONE)[:2] == (0, "9.9 MiB freed\n")
+    assert pillion_says("rm", ALONE)[:2] == (0, "10.4 MB freed\n")
     assert len(json.loads(pillion_says("list", "--json")[1])) == 1
 
 

@@ -4,6 +4,9 @@ of real repositories."""
 import pytest
 
 
+_X_OF_MAIN = ("a/b", "x.gguf", None, "main")
+
+
 @pytest.fixture(scope="module")
 def names(pillion):
     from pillion.hub import names
@@ -26,6 +29,9 @@ def names(pillion):
         ("hf://a/b:Q4_0", "a/b", None, "Q4_0", None),
         ("hf.co/a/b:Q4_0", "a/b", None, "Q4_0", None),
         ("https://huggingface.co/a/b", "a/b", None, None, None),
+        ("https://huggingface.co/a/b/resolve/main/x.gguf?download=true", *_X_OF_MAIN),
+        ("https://huggingface.co/a/b/blob/main/x.gguf#L1", *_X_OF_MAIN),
+        ("https://huggingface.co/a/b?library=gguf", "a/b", None, None, None),
         ("https://huggingface.co/a/b/tree/main", "a/b", None, None, "main"),
         ("https://huggingface.co/a/b/blob/v1/x%20y.gguf", "a/b", "x y.gguf", None, "v1"),
         ("https://huggingface.co/a/b/resolve/refs%2Fpr%2F3/x.gguf", "a/b", "x.gguf", None, None),

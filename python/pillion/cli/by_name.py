@@ -8,8 +8,10 @@ from typing import Any
 import typer
 
 from ..hub import Pulled, pull
+from ..hub.choosing import size_of
+from ..hub.names import looks_like_name
 from ..pair import LOOKUP
-from .console import downloads, fail, size
+from .console import downloads, fail
 
 WRONG_USE = 2
 
@@ -52,6 +54,11 @@ def model_and_drafter(
                 err=True,
             )
             raise typer.Exit(WRONG_USE)
+        if not model.exists() and looks_like_name(str(model)):
+            raise fail(
+                f"there is no file {model}; a repository of huggingface.co goes behind -hf: "
+                f"-hf {model}"
+            )
         return model, drafter
     if model is not None:
         raise fail("give the model as a file or with -hf, not both")
@@ -68,7 +75,7 @@ def model_and_drafter(
 
 def summary(pulled: Pulled) -> list[str]:
     """What was pulled, for people."""
-    facts = [size(pulled.size), pulled.quantization or "", pulled.reason]
+    facts = [size_of(pulled.size), pulled.quantization or "", pulled.reason]
     lines = [f"{_shown(pulled.kind)}: {pulled.path} ({', '.join(filter(None, facts))})"]
     if len(pulled.files) > 1:
         lines[0] = f"{lines[0][:-1]}, {len(pulled.files)} files)"

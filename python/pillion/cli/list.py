@@ -10,9 +10,10 @@ from rich.table import Table
 
 from .. import hub
 from ..hub import CachedModel
-from .console import command, size
+from ..hub.choosing import size_of
+from .console import command
 
-_PIPE_WIDTH = 250
+_MEASURED = 10_000  # columns, more than any table needs
 
 
 @command
@@ -31,28 +32,43 @@ def list_models(
         typer.echo("no model yet: pillion pull OWNER/NAME[:QUANT]")
     rest = hub.unfinished()
     if rest:
-        here = size(sum(path.stat().st_size for path in rest))
+        here = size_of(sum(path.stat().st_size for path in rest))
         typer.echo(f"{len(rest)} unfinished ({here}): pulling the same again goes on with it")
 
 
 def _show(rows: list[CachedModel]) -> None:
+    """A table where it has the room of a line, else some lines for each model."""
     table = Table(box=None, pad_edge=False)
     for title in ("repository", "file", "size", "kind", "type", "pairs with"):
-        table.add_column(title, justify="right" if title == "size" else "left", overflow="fold")
+        table.add_column(title, justify="right" if title == "size" else "left")
     for row in rows:
-        partners = (one.removeprefix(f"{row.repo}:") for one in row.pairs_with)
-        table.add_row(
-            row.repo,
-            row.file if row.n_parts == 1 else f"{row.file}, {_parts(row)}",
-            size(row.size),
-            row.kind,
-            row.quantization or "",
-            ", ".join(partners),
-        )
+        table.add_row(row.repo, *_facts(row), ", ".join(_partners(row)))
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_PIPE_WIDTH)
-    console.print(table)
+    width = console.measure(table, options=console.options.update(max_width=_MEASURED)).maximum
+    if console.is_terminal and width > console.width:
+        _show_narrow(rows)
+        return
+    Console(highlight=False, width=width).print(table)
+
+
+def _show_narrow(rows: list[CachedModel]) -> None:
+    last = ""
+    for row in rows:
+        if row.repo != last:
+            typer.echo(row.repo)
+        last = row.repo
+        typer.echo("  " + "  ".join(filter(None, _facts(row))))
+        for partner in _partners(row):
+            typer.echo(f"    pairs with {partner}")
+
+
+def _facts(row: CachedModel) -> tuple[str, str, str, str]:
+    file = row.file if row.n_parts == 1 else f"{row.file}, {_parts(row)}"
+    return file, size_of(row.size), row.kind, row.quantization or ""
+
+
+def _partners(row: CachedModel) -> list[str]:
+    return [one.removeprefix(f"{row.repo}:") for one in row.pairs_with]
 
 
 def _parts(row: CachedModel) -> str:

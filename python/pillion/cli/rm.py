@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from .. import hub
-from .console import command, size
+from ..hub.choosing import size_of
+from .console import command
 
 
 @command
@@ -18,4 +19,4 @@ def rm(
     ),
 ) -> None:
     """Delete a model from the cache; what other programs hold of it goes too."""
-    typer.echo(f"{size(hub.remove_cached(name))} freed")
+    typer.echo(f"{size_of(hub.remove_cached(name))} freed")

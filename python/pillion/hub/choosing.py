@@ -94,7 +94,10 @@ def choose(listing: Listing, name: Name, prefer: str = "target") -> Chosen:
 
 
 def _usable(listing: Listing, found: Sequence[Choice], prefer: str) -> list[Choice]:
-    for kind in (prefer, "target", "drafter"):
+    kinds = (prefer, "target", "drafter")
+    if listing.cached_only and kind_by_name(listing.repo) != "drafter":
+        kinds = (prefer, "target")  # its model is on the hub
+    for kind in kinds:
         usable = [one for one in found if one.kind == kind]
         if usable:
             return usable
@@ -126,7 +129,9 @@ def _by_file(listing: Listing, found: Sequence[Choice], wanted: str) -> Choice:
 
 
 def matches(file: str, pattern: str) -> bool:
-    """True if the pattern fits the path in the repository or the base name."""
+    """True if the pattern fits the path in the repository or the base name, in small or capital
+    letters."""
+    file, pattern = file.lower(), pattern.lower()
     return fnmatch.fnmatchcase(file, pattern) or fnmatch.fnmatchcase(
         file.rpartition("/")[2], pattern
     )
@@ -142,6 +147,8 @@ def _by_quantization(listing: Listing, usable: Sequence[Choice], wanted: str) ->
             "name one"
         )
     has = sorted({one.quantization for one in usable if one.quantization})
+    if usable[0].kind == "drafter":
+        raise NotOnHubError(f"{listing.shown} has no drafter in {wanted}; it has {_list(usable)}")
     what = ", ".join(has) if has else _list(usable)
     raise NotOnHubError(f"{listing.shown} has no quantization {wanted}; it has {what}")
 

@@ -76,7 +76,12 @@ class Hub:
         if revision is not None and not is_inside(revision):
             raise UsageError(f"revision is {revision!r}; it must be a branch, a tag or a commit")
         if self.offline:
-            return self._cached(repo, revision, "the hub is not asked: offline mode")
+            return self._cached(repo, revision, f"the hub is not asked: offline mode ({self._offline_by()})")
+        if not self.endpoint.startswith(("http://", "https://")):
+            raise UsageError(
+                f"the hub's address is {self.endpoint!r}; it must begin with https:// or http:// "
+                "(HF_ENDPOINT, or endpoint=)"
+            )
         try:
             return self._remote(repo, revision)
         except HubUnreachableError as error:
@@ -107,6 +112,12 @@ class Hub:
         if _COMMIT.fullmatch(commit) is None:
             raise HubUnreachableError(f"{self.endpoint} names no commit of {repo}; it is no hub")
         return Listing(repo, revision or "main", commit, tuple(files), bases)
+
+    @staticmethod
+    def _offline_by() -> str:
+        from huggingface_hub import constants
+
+        return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "local_files_only"
 
     def _no_revision(self, repo: str, revision: str | None) -> str:
         sentence = f"{repo} has no revision {revision}"

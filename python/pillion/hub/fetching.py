@@ -3,19 +3,22 @@ cache find them."""
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import HubUnreachableError
+from ..errors import HubError, HubUnreachableError
 from .choosing import Choice
 from .client import Hub
 from .downloading import Download, Report
 from .gguf_head import HEAD_BYTES, Head, head_of, read_head
 from .listing import Listing, RemoteFile
-from .sentences import one_sentence
+from .sentences import of_cache, one_sentence
+
+_log = logging.getLogger("pillion")
 
 Progress = Callable[[str, int, int], object]
 """Called with a file's name, the bytes of it that are there, and all its bytes."""
@@ -30,15 +33,19 @@ def fetch(hub: Hub, listing: Listing, choice: Choice, progress: Progress | None)
     """Brings all files of a choice into the cache. Returns their paths there."""
     paths = [_fetch_one(hub, listing, file, progress) for file in choice.files]
     if not listing.cached_only:
-        with one_sentence(hub.asked(listing.repo, listing.revision)):
-            _write_ref(hub, listing)
+        _write_ref(hub, listing)
     return paths
 
 
 def cached_path(hub: Hub, listing: Listing, file: RemoteFile) -> Path | None:
-    """The file in the cache; None: it is not there."""
-    path = hub.folder(listing.repo) / "snapshots" / listing.commit / file.name
-    return path if path.is_file() else None
+    """The file in the cache; None: it is not there, or has lost a part of its bytes."""
+    path = _path(hub, listing, file)
+    whole = path.is_file() and file.size in (None, path.stat().st_size)
+    return path if whole else None
+
+
+def _path(hub: Hub, listing: Listing, file: RemoteFile) -> Path:
+    return hub.folder(listing.repo) / "snapshots" / listing.commit / file.name
 
 
 def head(hub: Hub, listing: Listing, file: RemoteFile) -> Head | None:
@@ -83,9 +90,19 @@ def _fetch_one(hub: Hub, listing: Listing, file: RemoteFile, progress: Progress 
 
     asked = hub.asked(listing.repo, listing.revision, file.name)
     with one_sentence(asked):
+        _clear(_path(hub, listing, file))
         if (file.size or 0) <= PLAIN_MAX:
             _bring_blob(hub, listing, _with_etag(hub, listing, file), report)
         return Path(_place(hub, listing, file, report))
+
+
+def _clear(path: Path) -> None:
+    """Makes room where a file has to come: what is there is not that file."""
+    if path.is_dir():
+        raise HubError(f"{path} is a folder where a file should be: remove it, and pull again")
+    if path.is_file():
+        path.resolve().unlink(missing_ok=True)  # the blob that a link leads to
+        path.unlink(missing_ok=True)
 
 
 def _bring_blob(hub: Hub, listing: Listing, file: RemoteFile, report: Report) -> None:
@@ -174,9 +191,13 @@ def _url(hub: Hub, listing: Listing, file: RemoteFile) -> str:
 
 
 def _write_ref(hub: Hub, listing: Listing) -> None:
-    """Notes which commit the revision is, for when the hub cannot be asked."""
-    if listing.revision == listing.commit:
+    """Notes which commit the revision is, for when the hub cannot be asked. A cache that is only
+    read (a shared one, one in an image) does without the note: its files are there."""
+    if hub.cached_commit(listing.repo, listing.revision) == listing.commit:
         return
     ref = hub.folder(listing.repo) / "refs" / listing.revision
-    ref.parent.mkdir(parents=True, exist_ok=True)
-    ref.write_text(listing.commit, encoding="ascii")
+    try:
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        ref.write_text(listing.commit, encoding="ascii")
+    except OSError as error:
+        _log.info("%s", of_cache(error).sentence)

@@ -47,7 +47,9 @@ def parse_name(name: str, text: str, filename: str | None = None) -> Name:
     """Takes REPO[:FILE|QUANT] or an address of huggingface.co apart. name: of the argument, for
     sentences. filename: the part behind the colon, given by itself."""
     given = check_text(name, text).strip()
-    plain = _SITES.sub("", given).rstrip("/") if _SITES.match(given) else given
+    plain = given
+    if _SITES.match(given):  # with "?download=true", as the site's own links have it
+        plain = re.split(r"[?#]", _SITES.sub("", given))[0].rstrip("/")
     revision = None
     inside = _INSIDE.search(plain) if plain != given else None
     if inside is not None:

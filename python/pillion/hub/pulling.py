@@ -156,7 +156,7 @@ def _drafter(
     progress: Progress | None,
 ) -> drafters.Found:
     if drafter is None:
-        return drafters.Found(reason="no drafter was asked for")
+        return drafters.Found(reason="none was asked for")
     if isinstance(drafter, os.PathLike):
         return drafters.Found(Path(drafter))
     if not isinstance(drafter, str):

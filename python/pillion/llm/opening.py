@@ -11,7 +11,8 @@ from typing import Any, Literal
 from ..arguments import check_bool, check_choice, check_int, check_number, check_text, wrong
 from ..drafter_file import drafter_beside
 from ..engine.slot import Parts, Slot
-from ..errors import OutOfMemoryError, PairingError, UsageError
+from ..errors import ModelNotFoundError, OutOfMemoryError, PairingError, UsageError
+from ..hub.names import looks_like_name
 from ..model import Model, layer_count
 from ..options import ContextOptions
 from ..pair import DRAFT_SAMPLING, LOOKUP, Draft, Drafter, draft_length
@@ -138,7 +139,7 @@ def open_slots(
             sizes={"device_bytes": file.device_bytes, **context.sizes()},
             parallel=parallel,
         )
-        model = Model.open(
+        model = _open_model(
             path, device=file.device, n_gpu_layers=layers, progress=file.progress, **opening
         )
         opened = Opened(model, True, None, [], "no drafter was asked for")
@@ -159,6 +160,16 @@ def open_slots(
         opened.close()
         raise
     return opened
+
+
+def _open_model(path: str, **options: Any) -> Model:
+    try:
+        return Model.open(path, **options)
+    except ModelNotFoundError as error:
+        if os.path.exists(path) or not looks_like_name(os.fspath(path)):
+            raise
+        way = f"a repository of huggingface.co opens with LLM.from_pretrained({os.fspath(path)!r})"
+        raise ModelNotFoundError(f"{error.sentence}; {way}") from error
 
 
 def _warn_of_length(model: Model, n_ctx: int | None) -> None:
