@@ -63,3 +63,10 @@ def test_wrong_arguments(pillion, tiny_target):
     ):
         with pytest.raises(pillion.UsageError, match=said):
             Predictor(model, prompt="q", from_pretrained=of_hub)
+
+
+def test_a_name_where_a_file_is_expected(pillion):
+    from pillion.integrations.ray import Predictor
+
+    with pytest.raises(pillion.UsageError, match="also needs from_pretrained={}, or"):
+        Predictor(REPOSITORY, prompt="q")

@@ -234,3 +234,17 @@ def test_nothing_ran(fake, llm, strings):
         sentence_of(fake, llm.chat, ASK, **options)
         sentence_of(fake, llm.complete, "ab", stream=True, **options)
     assert strings.evaluated == before
+
+
+def test_a_closed_llm_says_so(pillion, tiny_target):
+    llm = pillion.LLM(tiny_target, n_ctx=64, drafter=None)
+    llm.close()
+    messages = [{"role": "user", "content": "x"}]
+    for call in (
+        lambda: llm.complete("x"),
+        lambda: llm.chat(messages),
+        lambda: llm.embed("x"),
+        lambda: next(llm.generate("x")),
+    ):
+        with pytest.raises(pillion.Closed, match="this LLM is closed"):
+            call()

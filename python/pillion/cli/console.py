@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import os
 import sys
@@ -60,7 +61,13 @@ def command(body: F) -> F:
         finally:
             log.removeFilter(words)
 
+    wrapper.__doc__ = _unfolded(inspect.cleandoc(body.__doc__ or ""))
     return wrapper  # type: ignore[return-value]
+
+
+def _unfolded(text: str) -> str:
+    """Each paragraph as one line: the help is folded to the width of the terminal."""
+    return "\n\n".join(" ".join(part.split("\n")) for part in text.split("\n\n"))
 
 
 def fail(sentence: str) -> typer.Exit:

@@ -16,6 +16,7 @@ from rich.table import Table
 from .. import Placed, backends, system, version
 from .by_name import HfOption, model_and_drafter
 from .console import command, open_llm, size
+from .extras import in_words, installed
 from .options import (
     CtxOption,
     DeviceOption,
@@ -41,8 +42,8 @@ def doctor(
     ctx: int = CtxOption,
     as_json: bool = typer.Option(False, "--json", help="Print everything as one JSON object."),
 ) -> None:
-    """Show the processor, the kernel table in use, memory, and the back ends; with -m, where each
-    op of a model runs."""
+    """Show the processor, the kernel table in use, memory, the back ends, and the extras; with -m,
+    where each op of a model runs."""
     found = system()
     placed: list[Placed] = []
     if model is not None or hf is not None:
@@ -57,7 +58,8 @@ def doctor(
             placed = llm.placement()
     if as_json:
         more = {} if model is None else {"placement": [entry._asdict() for entry in placed]}
-        typer.echo(json.dumps({"version": version(), **found, **more}, indent=2))
+        facts = {"version": version(), **found, "extras": installed(), **more}
+        typer.echo(json.dumps(facts, indent=2))
         return
     cpu = found["cpu"]
     typer.echo(f"pillion {version()}, Python {platform.python_version()}, {platform.machine()}")
@@ -72,6 +74,8 @@ def doctor(
             else f"absent: {backend.reason or 'no reason was given'}"
         )
         typer.echo(f"{backend.name:<14} {state}")
+    for name, packages in installed().items():
+        typer.echo(f"{f'extra {name}':<17} {in_words(name, packages)}")
     if placed:
         _show(placed)
 

@@ -38,20 +38,20 @@ app = typer.Typer(
 for command in (
     run,
     serve,
-    bench,
     pull,
     list_models,
     rm,
+    demo,
+    doctor,
+    bench,
+    inspect,
+    tokenize,
+    perplexity,
     convert,
     quantize,
     imatrix,
-    inspect,
     split,
     join,
-    tokenize,
-    perplexity,
-    doctor,
-    demo,
 ):
     app.command("list" if command is list_models else None)(command)
 

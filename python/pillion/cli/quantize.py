@@ -36,14 +36,14 @@ def quantize(
     ),
     pure: bool = typer.Option(False, "--pure", help="Every matrix in the type itself, no mix."),
     allow_requantize: bool = typer.Option(
-        False, "--allow-requantize", help="The source may be quantised already."
+        False, "--allow-requantize", help="The source may be quantized already."
     ),
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Show what each tensor would become, and write nothing."
     ),
     threads: int = ThreadsOption,
 ) -> None:
-    """Quantise a model. Norms and other small tensors stay exact; the result is read back before it
+    """Quantize a model. Norms and other small tensors stay exact; the result is read back before it
     gets its name."""
     pairs = []
     for pair in tensor_type or []:
@@ -51,7 +51,7 @@ def quantize(
         if not equals or not name:
             raise fail(f"--tensor-type is {pair!r}; it must be NAME=TYPE")
         pairs.append((name, kind))
-    with progress(f"Quantising {source.name}") as report:
+    with progress(f"Quantizing {source.name}") as report:
         done = run(
             source,
             None if dry_run else out,

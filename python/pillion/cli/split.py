@@ -64,7 +64,7 @@ def join(
         show_default=False,
     ),
 ) -> None:
-    """Make one file of a model in parts. To run or quantise it, that is not needed."""
+    """Make one file of a model in parts. To run or quantize it, that is not needed."""
     with progress(f"Joining {part.name}") as report:
         run_join(part, out, progress=report)
     typer.echo(f"{out}: {size(os.path.getsize(out))}")

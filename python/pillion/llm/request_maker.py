@@ -86,6 +86,7 @@ class RequestMaker:
     ) -> tuple[Request, Callable[[Generation], Completion]]:
         """The request of `LLM.complete`, and the function that makes its result. Each serves
         once."""
+        self._check_open()
         if suffix is not None:
             raise UsageError("suffix is not supported: this library does not fill in the middle")
         check_bool("echo", echo)
@@ -121,6 +122,7 @@ class RequestMaker:
         **options: Any,
     ) -> tuple[Request, Callable[[Generation], ChatCompletion]]:
         """The request of `LLM.chat`, and the function that makes its result. Each serves once."""
+        self._check_open()
         wanted = top_logprobs_of(logprobs, top_logprobs, self._n_vocab)
         no_tools = isinstance(tool_choice, str) and tool_choice == "none"
         listed = [] if no_tools else checked_tools(tools)
@@ -150,8 +152,13 @@ class RequestMaker:
 
     def plain(self, prompt: Prompt, *, max_tokens: int | None = None, **options: Any) -> Request:
         """The request of `LLM.generate`."""
+        self._check_open()
         tokens = self.prompt_tokens(checked_prompt(prompt))
         return self._request("generate()", tokens, max_tokens, options)
+
+    def _check_open(self) -> None:
+        if self._engine.closed:
+            raise Closed("this LLM is closed")
 
     def _request(
         self,
@@ -164,8 +171,6 @@ class RequestMaker:
     ) -> Request:
         """A request for the options of a call. call: its name, for sentences. shown: see `Request`.
         compiled: the grammar of a chat's reply."""
-        if self._engine.closed:
-            raise Closed("this LLM is closed")
         given = Settings(call, options, self._n_vocab)
         seed = self.seed if given.seed is None else given.seed
         bias = {**given.logit_bias, **self.defaults.logit_bias}
@@ -251,6 +256,7 @@ class RequestMaker:
     def embedding_tokens(self, name: str, given: Texts) -> tuple[list[list[int]], bool]:
         """Token ids of texts to embed, and True if `given` is a single text. name: of the argument,
         for sentences. Raises `UsageError` for a text without tokens."""
+        self._check_open()
         texts, single = listed_texts(name, given)
         names = [name] if single else [f"{name}[{at}]" for at in range(len(texts))]
         ids = [
