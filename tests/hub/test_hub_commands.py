@@ -55,9 +55,12 @@ def test_pull_without_a_drafter_says_why(pillion_says, standin):
         (["pull", "x"], "repo_id is 'x'; it must be OWNER/NAME"),
         (["rm", "o/none"], "has no o/none; it has no model"),
         (["run", "-hf", f"{PAIR}:mmproj-F16.gguf", "-p", "x"], "is a projector (mmproj), no model"),
-        (["run", "-m", PAIR, "-p", "x"], f"there is no file {PAIR}; a repository of huggingface.co"),
+        (["run", "-m", PAIR, "-p", "x"], f"there is no file {PAIR}; a repository of"),
         (["serve", PAIR], f"goes behind -hf: -hf {PAIR}"),
-        (["pull", PAIR, "-md", f"{PAIR}:Q8_0"], f"{PAIR} has no drafter in Q8_0; it has {ASSISTANT}"),
+        (
+            ["pull", PAIR, "-md", f"{PAIR}:Q8_0"],
+            "has no drafter in Q8_0; it has gemma-4-tiny-it-as",
+        ),
         (["run", "-hf", PAIR, "-m", "x.gguf", "-p", "x"], "as a file or with -hf, not both"),
     ],
 )

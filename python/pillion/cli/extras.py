@@ -33,7 +33,9 @@ def in_words(extra: str, packages: dict[str, str | None]) -> str:
     since = _SINCE.get(extra, (3, 10))
     if sys.version_info < since:
         return f"absent: it needs Python {since[0]}.{since[1]} or later"
-    what = "absent" if len(missing) == len(packages) else f"incomplete, without {', '.join(missing)}"
+    what = (
+        "absent" if len(missing) == len(packages) else f"incomplete, without {', '.join(missing)}"
+    )
     return f"{what}: pip install 'pillion[{extra}]'"
 
 

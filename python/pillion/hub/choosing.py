@@ -94,7 +94,7 @@ def choose(listing: Listing, name: Name, prefer: str = "target") -> Chosen:
 
 
 def _usable(listing: Listing, found: Sequence[Choice], prefer: str) -> list[Choice]:
-    kinds = (prefer, "target", "drafter")
+    kinds: tuple[str, ...] = (prefer, "target", "drafter")
     if listing.cached_only and kind_by_name(listing.repo) != "drafter":
         kinds = (prefer, "target")  # its model is on the hub
     for kind in kinds:

@@ -76,7 +76,8 @@ class Hub:
         if revision is not None and not is_inside(revision):
             raise UsageError(f"revision is {revision!r}; it must be a branch, a tag or a commit")
         if self.offline:
-            return self._cached(repo, revision, f"the hub is not asked: offline mode ({self._offline_by()})")
+            why = f"the hub is not asked: offline mode ({self._offline_by()})"
+            return self._cached(repo, revision, why)
         if not self.endpoint.startswith(("http://", "https://")):
             raise UsageError(
                 f"the hub's address is {self.endpoint!r}; it must begin with https:// or http:// "

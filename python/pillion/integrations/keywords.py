@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from ..arguments import check_mapping, check_text
 from ..errors import UsageError
-from ..hub.names import looks_like_name
 from ..llm.llm import LLM
+from ..llm.opening import is_repository
 
 FROM_PRETRAINED = "from_pretrained"
 LLM_KEYWORDS = frozenset(inspect.signature(LLM).parameters) - {"path"} | {FROM_PRETRAINED}
@@ -32,10 +31,10 @@ def open_llm(model: Any, options: Mapping[str, Any]) -> LLM:
     given = dict(options)
     of_hub = given.pop(FROM_PRETRAINED, None)
     if of_hub is None:
-        if isinstance(model, str) and looks_like_name(model) and not os.path.exists(model):
+        if isinstance(model, str) and is_repository(model):
             raise UsageError(
-                f"model is {model!r}, and there is no such file; a repository of the hub also needs "
-                f"from_pretrained={{}}, or {{'filename': '*Q4_0.gguf'}}"
+                f"model is {model!r}, and there is no such file; a repository of the hub also "
+                "needs from_pretrained={}, or {'filename': '*Q4_0.gguf'}"
             )
         return LLM(model, **given)
     allowed = "a mapping of arguments of LLM.from_pretrained"

@@ -162,11 +162,16 @@ def open_slots(
     return opened
 
 
+def is_repository(path: str) -> bool:
+    """True for OWNER/NAME where a file is expected, and is not."""
+    return not os.path.exists(path) and looks_like_name(os.fspath(path))
+
+
 def _open_model(path: str, **options: Any) -> Model:
     try:
         return Model.open(path, **options)
     except ModelNotFoundError as error:
-        if os.path.exists(path) or not looks_like_name(os.fspath(path)):
+        if not is_repository(path):
             raise
         way = f"a repository of huggingface.co opens with LLM.from_pretrained({os.fspath(path)!r})"
         raise ModelNotFoundError(f"{error.sentence}; {way}") from error
