@@ -52,6 +52,8 @@ class Hub:
         self.token = token
         self.cache = Path(cache_dir or constants.HF_HUB_CACHE).expanduser()
         self.offline = bool(local_files_only or constants.HF_HUB_OFFLINE)
+        by = "HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "local_files_only"
+        self._why_offline = f"the hub is not asked: {by} is set"
         self.timeout = float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
 
     def asked(self, repo: str, revision: str | None = None, file: str | None = None) -> Asked:
@@ -76,8 +78,7 @@ class Hub:
         if revision is not None and not is_inside(revision):
             raise UsageError(f"revision is {revision!r}; it must be a branch, a tag or a commit")
         if self.offline:
-            why = f"the hub is not asked: offline mode ({self._offline_by()})"
-            return self._cached(repo, revision, why)
+            return self._cached(repo, revision, self._why_offline)
         if not self.endpoint.startswith(("http://", "https://")):
             raise UsageError(
                 f"the hub's address is {self.endpoint!r}; it must begin with https:// or http:// "
@@ -87,6 +88,7 @@ class Hub:
             return self._remote(repo, revision)
         except HubUnreachableError as error:
             found = self._cached(repo, revision, error.sentence)
+            self._why_offline = error.sentence
             self.offline = True  # what else this call needs comes from the cache too
             _log.warning("%s; taking %s from the cache", error.sentence, repo)
             return found
@@ -113,12 +115,6 @@ class Hub:
         if _COMMIT.fullmatch(commit) is None:
             raise HubUnreachableError(f"{self.endpoint} names no commit of {repo}; it is no hub")
         return Listing(repo, revision or "main", commit, tuple(files), bases)
-
-    @staticmethod
-    def _offline_by() -> str:
-        from huggingface_hub import constants
-
-        return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "local_files_only"
 
     def _no_revision(self, repo: str, revision: str | None) -> str:
         sentence = f"{repo} has no revision {revision}"
