@@ -52,7 +52,9 @@ def test_pull_without_a_drafter_says_why(pillion_says, standin):
     [
         (["pull", "o/none"], "shows no model repository o/none"),
         (["pull", f"{PAIR}:Q9_9"], f"{PAIR} has no quantization Q9_9; it has Q4_0"),
-        (["pull", "x"], "repo_id is 'x'; it must be OWNER/NAME"),
+        (["pull", "x"], "the model's name is 'x'; it must be OWNER/NAME"),
+        (["rm", "x"], "the model's name is 'x'; it must be OWNER/NAME"),
+        (["run", "-hf", "x", "-p", "a"], "the model's name is 'x'; it must be OWNER/NAME"),
         (["rm", "o/none"], "has no o/none; it has no model"),
         (["run", "-hf", f"{PAIR}:mmproj-F16.gguf", "-p", "x"], "is a projector (mmproj), no model"),
         (["run", "-m", PAIR, "-p", "x"], f"there is no file {PAIR}; a repository of"),
