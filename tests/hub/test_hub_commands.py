@@ -53,6 +53,7 @@ def test_pull_without_a_drafter_says_why(pillion_says, standin):
         (["pull", "o/none"], "shows no model repository o/none"),
         (["pull", f"{PAIR}:Q9_9"], f"{PAIR} has no quantization Q9_9; it has Q4_0"),
         (["pull", "x"], "the model's name is 'x'; it must be OWNER/NAME"),
+        (["pull", PAIR, "--revision", "../x"], "--revision is '../x'; it must be a branch"),
         (["rm", "x"], "the model's name is 'x'; it must be OWNER/NAME"),
         (["run", "-hf", "x", "-p", "a"], "the model's name is 'x'; it must be OWNER/NAME"),
         (["rm", "o/none"], "has no o/none; it has no model"),

@@ -52,6 +52,7 @@ OPTIONS = {
     "chat_template_kwargs": "--chat-template-kwargs",
     "host": "--host",
     "port": "--port",
+    "revision": "--revision",
     "parallel": "--parallel",
 }
 
