@@ -118,7 +118,7 @@ WRONG = [
 WRONG_CALLS = [
     {"max_tokens": -5},
     {"temperature": -1},
-    {"top_k": -1},
+    {"top_k": -2},
     {"top_p": 2},
     {"min_p": 2},
     {"repeat_penalty": 0},

@@ -347,7 +347,9 @@ def test_wrong_importance(pillion, tmp_path, tiny_target):
 
 def test_refusals(pillion, tmp_path, tiny_target):
     out = tmp_path / "out.gguf"
-    with pytest.raises(pillion.UsageError, match="type Q9 can't be written; quantize writes F32, F16"):
+    with pytest.raises(
+        pillion.UsageError, match="type Q9 can't be written; quantize writes F32, F16"
+    ):
         pillion.quantize(tiny_target, out, "Q9")
     with pytest.raises(pillion.ModelNotFoundError):
         pillion.quantize(tmp_path / "none.gguf", out, "Q4_0")
