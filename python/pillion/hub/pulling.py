@@ -19,6 +19,7 @@ from .fetching import Progress, cached_path, fetch
 from .gguf_head import head_of
 from .listing import Listing
 from .names import Name, checked_name, looks_like_name, parse_name
+from .sentences import of_cache
 
 _log = logging.getLogger("pillion")
 
@@ -129,6 +130,10 @@ def _pulled(
     listing: Listing, chosen: Chosen, paths: list[Path], was_cached: bool, beside: drafters.Found
 ) -> Pulled:
     choice, facts = chosen.choice, head_of(paths[0])
+    try:
+        size = sum(path.stat().st_size for path in paths)
+    except OSError as error:  # somebody removes the model at this moment
+        raise of_cache(error) from error
     return Pulled(
         listing.repo,
         listing.revision,
@@ -136,7 +141,7 @@ def _pulled(
         choice.name,
         paths[0],
         tuple(paths),
-        sum(path.stat().st_size for path in paths),
+        size,
         (facts.kind if facts is not None else None) or choice.kind,
         choice.quantization or (facts.quantization if facts is not None else None),
         chosen.reason,
