@@ -39,8 +39,8 @@ const FileType kFileTypes[] = {
 const FileType& file_type(const std::string& name) {
     for (const FileType& t : kFileTypes)
         if (strcasecmp(t.name, name.c_str()) == 0) return t;
-    fail(Status::invalid_argument, "type %s is unknown; known are %s", printable(name).c_str(),
-         quantize_types().c_str());
+    fail(Status::invalid_argument, "type %s can't be written; quantize writes %s",
+         printable(name).c_str(), quantize_types().c_str());
 }
 
 DType tensor_type(const std::string& name) {
@@ -49,7 +49,8 @@ DType tensor_type(const std::string& name) {
           DType::q8_0, DType::q4_k, DType::q5_k, DType::q6_k})
         if (strcasecmp(info(d).name, name.c_str()) == 0) return d;
     fail(Status::invalid_argument,
-         "tensor type %s is unknown; known are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, "
+         "tensor type %s can't be written; quantize writes F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, "
+         "Q8_0, Q4_K, "
          "Q5_K, Q6_K",
          printable(name).c_str());
 }

@@ -79,7 +79,9 @@ def test_what_the_program_writes_is_meant(llms):
 def test_an_answer_that_quotes_a_marker_comes_back_as_it_was(llms):
     llm = llms[-1]
     answer = {"role": "assistant", "content": "A turn begins with <|turn>user."}
-    tokens = llm.chat_tokens(llm.render_chat([{"role": "user", "content": "q"}, answer]))
+    tokens = llm.chat_tokens(
+        llm.render_chat([{"role": "user", "content": "q"}, answer], continue_final_message=False)
+    )
     assert len(control(llm, tokens)) == 1 + 2 + 2 + 1  # bos, two turns, the answer to come
     thought = {"role": "assistant", "content": "<|channel>thought\nhm<channel|>Yes."}
     again = [{"role": "user", "content": "q"}, thought, {"role": "user", "content": "r"}]

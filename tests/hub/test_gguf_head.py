@@ -1,5 +1,7 @@
 """The facts in the first bytes of a file."""
 
+from random import Random
+
 import hub_standin
 import pytest
 
@@ -63,3 +65,30 @@ def test_lengths_that_lie(heads):
 
 def test_a_file_that_is_not_there(heads, tmp_path):
     assert heads.head_of(tmp_path / "none.gguf") is None
+
+
+def of_key(kind, *fields):
+    """A file with one key of this kind, and pairs without end announced."""
+    numbers = b"".join(value.to_bytes(n, "little") for value, n in fields)
+    head = b"GGUF" + (3).to_bytes(4, "little") + bytes(8) + (2**64 - 1).to_bytes(8, "little")
+    return head + (1).to_bytes(8, "little") + b"k" + kind.to_bytes(4, "little") + numbers
+
+
+@pytest.mark.parametrize("count", [2**31, 2**62, 2**63 - 1, 2**63, 2**64 - 1])
+def test_counts_beyond_any_file(heads, count):
+    empty = heads.read_head(b"GGUF")
+    assert heads.read_head(of_key(8, (count, 8))) == empty
+    for inner in (0, 4, 6, 8, 9, 10, 12, 13, 2**32 - 1):
+        assert heads.read_head(of_key(9, (inner, 4), (count, 8)) + bytes(1000)) == empty
+
+
+def test_changed_bytes(heads, tiny_target):
+    """Whatever a file says, its head is read or is none."""
+    random = Random(1)
+    begin = tiny_target.read_bytes()[:4000]
+    for _ in range(1000):
+        data = bytearray(begin[: random.randrange(4, 4000)])
+        for _ in range(random.randrange(1, 8)):
+            data[random.randrange(4, 4000) % len(data)] = random.choice([0, 127, 255])
+        head = heads.read_head(bytes(data))
+        assert head is None or isinstance(head.width, (int, type(None)))

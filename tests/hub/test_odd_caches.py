@@ -59,7 +59,7 @@ def test_a_cached_drafter_is_no_model(pillion, pull, refused):
 
 def test_an_address_without_its_scheme(pillion, pull, refused):
     sentence = refused(pillion.UsageError, pull, PAIR, endpoint="hf-mirror.com")
-    assert "'hf-mirror.com'; it must begin with https:// or http:// (HF_ENDPOINT" in sentence
+    assert "'hf-mirror.com'; it must be the address of a hub" in sentence
 
 
 def test_patterns_fit_in_small_and_capital_letters(pull):

@@ -45,6 +45,8 @@ def examples(model):
 def cluster():
     """A cluster of eight CPUs, as Ray counts them. None of its processes stays behind."""
     before = dict(os.environ)
+    mine = psutil.Process()
+    others = set(mine.children(recursive=True))  # of other tests, which may go on
     os.environ.update(QUIET)
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path must be short
     ray.init(
@@ -63,13 +65,12 @@ def cluster():
     settings = ray.data.DataContext.get_current()
     settings.enable_progress_bars = False
     settings.execution_options.preserve_order = True
-    mine = psutil.Process()
-    begun = mine.children(recursive=True)
+    begun = [one for one in mine.children(recursive=True) if one not in others]
     assert begun
     try:
         yield
     finally:
-        begun += mine.children(recursive=True)
+        begun += [one for one in mine.children(recursive=True) if one not in others]
         ray.shutdown()
         for name in set(os.environ) - set(before):
             del os.environ[name]

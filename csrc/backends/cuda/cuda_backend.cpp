@@ -274,5 +274,6 @@ static Result<Backend*> open_backend(const ModuleRequest& request) {
 
 extern "C" __attribute__((visibility("default"))) pillion::Backend* pillion_module_backend(
     const pillion::ModuleRequest* request, pillion::ModuleReason* reason) {
-    return pillion::answer(pillion::cuda::open_backend(*request), *reason);
+    return pillion::answer(
+        pillion::to_result([&] { return pillion::cuda::open_backend(*request); }), *reason);
 }

@@ -15,6 +15,7 @@
 #include "backends/cuda/cuda_buffer.h"
 #include "backends/cuda/cuda_steps.h"
 #include "backends/cuda/kernels/attention.h"
+#include "core/error_boundary.h"
 #include "core/plan_layout.h"
 
 namespace pillion::cuda {
@@ -41,8 +42,10 @@ class CudaPlan final : public Plan {
         if (!stream) return stream.failure();
         memcpy(host_state_->host(), &state, sizeof state);
         pending_ = true;
-        enqueue_run(**stream, {state.rows, state.out_rows, bucket(state.pos + state.rows)});
-        return ok();
+        return to_result([&] {  // a new replay takes memory
+            enqueue_run(**stream, {state.rows, state.out_rows, bucket(state.pos + state.rows)});
+            return ok();
+        });
     }
 
     Result<void> wait() override {

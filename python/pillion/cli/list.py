@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -32,8 +33,15 @@ def list_models(
         typer.echo("no model yet: pillion pull OWNER/NAME[:QUANT]")
     rest = hub.unfinished()
     if rest:
-        here = size_of(sum(path.stat().st_size for path in rest))
+        here = size_of(sum(map(_bytes, rest)))
         typer.echo(f"{len(rest)} unfinished ({here}): pulling the same again goes on with it")
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # its download ended meanwhile
+        return 0
 
 
 def _show(rows: list[CachedModel]) -> None:

@@ -65,7 +65,6 @@ _INSIDE = re.compile(rf"(?<![\w./\\'\"-])({'|'.join(_NAMES)})(?![\w./\\'\"=-])")
 _SENTENCES = [
     (r"\Arepo_id is ", "the model's name is "),
     (r"\Aname is (?=.*OWNER/NAME)", "the model's name is "),
-    (r"\(HF_ENDPOINT, or endpoint=\)", "(HF_ENDPOINT)"),
     (
         r"has no chat template: .*",
         "has no chat template: leave --chat out, "

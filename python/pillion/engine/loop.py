@@ -116,7 +116,7 @@ class Loop:
         if isinstance(one, Job):
             try:
                 one.body()
-            except Exception as error:
+            except BaseException as error:  # sys.exit() among them: who waits raises it
                 one.error = error
             one.over = True
             wake_all(one.waiters)

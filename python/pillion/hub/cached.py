@@ -73,7 +73,11 @@ def list_cached(cache_dir: CacheDir = None) -> list[CachedModel]:
 def unfinished(cache_dir: CacheDir = None) -> list[Path]:
     """Downloads that stopped midway. Pulling the same model again goes on with them. cache_dir: in
     place of HF_HUB_CACHE."""
-    return sorted(_hub(cache_dir).cache.glob("models--*/blobs/*.incomplete"))
+    hub = _hub(cache_dir)
+    try:
+        return sorted(hub.cache.glob("models--*/blobs/*.incomplete"))
+    except OSError as error:
+        raise of_cache(error) from error
 
 
 @checked
@@ -116,7 +120,7 @@ def _remove(hub: Hub, wanted: Name) -> int:
     before = _blob_bytes(folder)
     for row in chosen:
         _unlink(folder, row)
-    if len(chosen) == len(rows):
+    if len(chosen) == len(rows) and not any(_files(folder / "snapshots")):
         shutil.rmtree(folder)
         return before
     return before - _blob_bytes(folder)
@@ -201,15 +205,22 @@ def _unlink(folder: Path, row: CachedModel) -> None:
     then."""
     part = part_of(row.file)
     for snapshot in (folder / "snapshots").iterdir():
-        for path in [one for one in snapshot.rglob("*") if one.is_file() or one.is_symlink()]:
+        for path in _files(snapshot):
             name = path.relative_to(snapshot).as_posix()
             theirs = part_of(name)
             if name == row.file or (part and theirs and theirs[0] == part[0]):
                 path.unlink()
-    used = {path.resolve() for path in (folder / "snapshots").rglob("*") if path.is_symlink()}
-    for blob in (folder / "blobs").iterdir():
+    used = {path.resolve() for path in _files(folder / "snapshots") if path.is_symlink()}
+    for blob in _files(folder / "blobs"):
         if blob.resolve() not in used and blob.suffix != ".incomplete":
             blob.unlink()
+
+
+def _files(folder: Path) -> list[Path]:
+    """Files and links below a folder; none where it is absent or is a link to elsewhere."""
+    if folder.is_symlink():
+        return []
+    return [one for one in folder.rglob("*") if one.is_file() or one.is_symlink()]
 
 
 def _blob_bytes(folder: Path) -> int:

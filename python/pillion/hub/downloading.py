@@ -41,7 +41,7 @@ class Download:
 
     asked: Asked
     url: str
-    headers: dict[str, str]
+    headers: dict[str, str] = field(repr=False)  # with the token
     partial: Path
     size: int | None
     etag: str
@@ -90,13 +90,12 @@ class Download:
         from huggingface_hub.errors import HfHubHTTPError
 
         transport: Any = HfHubHTTPError.__mro__[1]
-        failures = 0
+        failures = most = 0
         while self.size is None or self._have < self.size:
-            before = self._have
+            most = max(most, self._have)
             problem: BaseException = EOFError("the answer ended early")
             try:
-                self._attempt(file)
-                if self.size is None:
+                if self._attempt(file) and self.size is None:
                     return
             except HfHubHTTPError as error:
                 problem = error
@@ -107,7 +106,7 @@ class Download:
                 problem = error
             if self._have == self.size:
                 return
-            failures = 0 if self._have > before else failures + 1
+            failures = 0 if self._have > most else failures + 1
             if failures > len(WAITS):
                 raise HubUnreachableError(self._broken(problem)) from problem
             time.sleep(WAITS[max(0, failures - 1)])
@@ -121,7 +120,8 @@ class Download:
             "which are kept: pull again to go on from there"
         )
 
-    def _attempt(self, file: BinaryIO) -> None:
+    def _attempt(self, file: BinaryIO) -> bool:
+        """False: the hub refused to go on from there, so the next attempt begins anew."""
         from huggingface_hub import get_session
         from huggingface_hub.utils import hf_raise_for_status
 
@@ -134,10 +134,20 @@ class Download:
             if self._have and answer.status_code in (200, 416):  # no ranges here: from the start
                 self._restart(file)
             if answer.status_code == 416:
-                return
+                return False
             hf_raise_for_status(answer)
+            if self._have and not self._goes_on(answer.headers.get("Content-Range")):
+                self._restart(file)
+                return False
             for chunk in answer.iter_bytes():  # as it comes: what a break cuts off is little
                 self._take(file, chunk)
+                if self.size is not None and self._have > self.size:
+                    return True  # more than there is, maybe without end: `_verify` says so
+            return True
+
+    def _goes_on(self, where: str | None) -> bool:
+        """True if these bytes are the ones behind those that are there."""
+        return where is None or where.partition("-")[0].split() == ["bytes", str(self._have)]
 
     def _restart(self, file: BinaryIO) -> None:
         file.seek(0)
@@ -145,11 +155,13 @@ class Download:
         self._digest, self._have = _digest(self.etag, self.size), 0
 
     def _take(self, file: BinaryIO, chunk: bytes) -> None:
-        if not self._have and self.is_gguf and chunk[:4] != MAGIC:
-            raise ModelFileError(
-                f"{self.asked.file} of {self.asked.repo} is not a GGUF file: "
-                f"it begins with {chunk[:4]!r}"
-            )
+        if self._have < len(MAGIC) and self.is_gguf:
+            begin = chunk[: len(MAGIC) - self._have]  # of a slow answer less than the magic
+            if not MAGIC[self._have :].startswith(begin):
+                raise ModelFileError(
+                    f"{self.asked.file} of {self.asked.repo} is not a GGUF file: "
+                    f"it begins with {MAGIC[: self._have] + begin!r}"
+                )
         file.write(chunk)
         file.flush()  # so that `_have` is what a later call finds
         if self._digest is not None:

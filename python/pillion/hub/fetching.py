@@ -16,7 +16,7 @@ from .client import Hub
 from .downloading import Download, Report
 from .gguf_head import HEAD_BYTES, Head, head_of, read_head
 from .listing import Listing, RemoteFile
-from .sentences import of_cache, one_sentence
+from .sentences import of_cache, one_sentence, readable
 
 _log = logging.getLogger("pillion")
 
@@ -40,7 +40,10 @@ def fetch(hub: Hub, listing: Listing, choice: Choice, progress: Progress | None)
 def cached_path(hub: Hub, listing: Listing, file: RemoteFile) -> Path | None:
     """The file in the cache; None: it is not there, or has lost a part of its bytes."""
     path = _path(hub, listing, file)
-    whole = path.is_file() and file.size in (None, path.stat().st_size)
+    try:
+        whole = path.is_file() and file.size in (None, path.stat().st_size)
+    except OSError as error:
+        raise of_cache(error) from error
     return path if whole else None
 
 
@@ -91,9 +94,11 @@ def _fetch_one(hub: Hub, listing: Listing, file: RemoteFile, progress: Progress 
     asked = hub.asked(listing.repo, listing.revision, file.name)
     with one_sentence(asked):
         _clear(_path(hub, listing, file))
-        if (file.size or 0) <= PLAIN_MAX:
-            _bring_blob(hub, listing, _with_etag(hub, listing, file), report)
-        return Path(_place(hub, listing, file, report))
+        if (file.size or 0) > PLAIN_MAX:
+            return Path(_place(hub, listing, file, report))
+        _bring_blob(hub, listing, _with_etag(hub, listing, file), report)
+        with readable(asked):
+            return Path(_place(hub, listing, file, report))
 
 
 def _clear(path: Path) -> None:
@@ -112,7 +117,8 @@ def _bring_blob(hub: Hub, listing: Listing, file: RemoteFile, report: Report) ->
 
     assert file.etag is not None
     if _ETAG.fullmatch(file.etag) is None:
-        raise HubUnreachableError(f"{hub.endpoint} gives {file.name} the ETag {file.etag[:80]!r}")
+        host = hub.asked(listing.repo).host
+        raise HubUnreachableError(f"{host} gives {file.name} the ETag {file.etag[:80]!r}")
     folder = hub.folder(listing.repo)
     blob = folder / "blobs" / file.etag
     lock = hub.cache / ".locks" / folder.name / f"{file.etag}.lock"
@@ -142,9 +148,10 @@ def _with_etag(hub: Hub, listing: Listing, file: RemoteFile) -> RemoteFile:
         return file
     from huggingface_hub import get_hf_file_metadata
 
-    found = get_hf_file_metadata(_url(hub, listing, file), token=hub.token, timeout=hub.timeout)
+    asked = hub.asked(listing.repo, listing.revision, file.name)
+    with readable(asked):
+        found = get_hf_file_metadata(_url(hub, listing, file), token=hub.token, timeout=hub.timeout)
     if found.etag is None:
-        asked = hub.asked(listing.repo, listing.revision, file.name)
         raise HubUnreachableError(f"{asked.host} does not say which {file.name} it has: no ETag")
     return RemoteFile(file.name, file.size if file.size is not None else found.size, found.etag)
 

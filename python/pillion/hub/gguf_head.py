@@ -90,7 +90,7 @@ def _metadata(data: bytes) -> dict[str, Value]:
             value = reader.value(kind)
             if value is not None:
                 found[key] = value
-    except (struct.error, IndexError, KeyError, UnicodeDecodeError):
+    except (struct.error, IndexError, KeyError, OverflowError, UnicodeDecodeError):
         pass  # the rest stands behind these bytes
     return found
 

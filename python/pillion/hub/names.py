@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote
 
-from ..arguments import check_text
+from ..arguments import check_text, wrong
 from ..errors import UsageError
 
 _REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -43,18 +45,37 @@ class Name:
     """Of an address of the hub's site that has one."""
 
 
+TEXT_MAX = 1000
+"""Characters of a name, a path, a revision or an address. What is longer is none."""
+
+
+def checked_name(name: str, value: Any) -> str:
+    """A text that can stand in an address and in a sentence. name: of the argument."""
+    allowed = f"a string of at most {TEXT_MAX} characters, without control characters"
+    text = check_text(name, value, allowed)
+    if len(text) > TEXT_MAX or not is_clean(text):
+        wrong(name, value, allowed)
+    return text
+
+
+def is_clean(text: str) -> bool:
+    """True for a text without control characters, which a terminal would obey, and without lone
+    surrogates."""
+    return not any(unicodedata.category(one) in ("Cc", "Cs") for one in text)
+
+
 def parse_name(name: str, text: str, filename: str | None = None) -> Name:
     """Takes REPO[:FILE|QUANT] or an address of huggingface.co apart. name: of the argument, for
     sentences. filename: the part behind the colon, given by itself."""
-    given = check_text(name, text).strip()
+    given = checked_name(name, text).strip()
     plain = given
     if _SITES.match(given):  # with "?download=true", as the site's own links have it
         plain = re.split(r"[?#]", _SITES.sub("", given))[0].rstrip("/")
     revision = None
     inside = _INSIDE.search(plain) if plain != given else None
     if inside is not None:
-        plain, revision = plain[: inside.start()], unquote(inside[1])
-        filename = filename or (unquote(inside[2]) if inside[2] else None)
+        plain, revision = plain[: inside.start()], checked_name(name, unquote(inside[1]))
+        filename = filename or (checked_name(name, unquote(inside[2])) if inside[2] else None)
     repo, colon, rest = plain.partition(":")
     if not _REPO.fullmatch(repo) or (colon and not rest):
         raise UsageError(
@@ -74,6 +95,11 @@ def parse_name(name: str, text: str, filename: str | None = None) -> Name:
     return Name(repo, quantization=None if latest else rest, revision=revision)
 
 
+def is_repository(text: str) -> bool:
+    """True for OWNER/NAME."""
+    return len(text) <= TEXT_MAX and _REPO.fullmatch(text) is not None
+
+
 def looks_like_name(text: str) -> bool:
     """True for what can only be meant as a repository: OWNER/NAME with a quantization or file
     behind a colon, or OWNER/NAME that is no GGUF file's path."""
@@ -90,9 +116,11 @@ def is_quantization(text: str) -> bool:
 
 
 def is_inside(path: str) -> bool:
-    """True for a relative path that stays in its folder: names from outside become paths here."""
+    """True for a relative path that stays in its folder: names from outside become paths here, and
+    are shown."""
     parts = path.replace("\\", "/").split("/")
-    return not any(part in ("", ".", "..") or ":" in part or "\0" in part for part in parts)
+    stays = not any(part in ("", ".", "..") or ":" in part for part in parts)
+    return stays and len(path) <= TEXT_MAX and is_clean(path)
 
 
 def quantization_of(file: str) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..arguments import check_bool, check_callable, check_path, check_text, wrong
+from ..arguments import check_bool, check_callable, check_path, wrong
 from ..calling import checked
 from ..errors import UsageError
 from . import drafters
@@ -18,7 +18,8 @@ from .client import Hub
 from .fetching import Progress, cached_path, fetch
 from .gguf_head import head_of
 from .listing import Listing
-from .names import Name, looks_like_name, parse_name
+from .names import Name, checked_name, looks_like_name, parse_name
+from .sentences import of_cache
 
 _log = logging.getLogger("pillion")
 
@@ -109,7 +110,7 @@ def pull(
     others = _texts("additional_files", additional_files)
     hub = Hub(
         endpoint=_optional_text("endpoint", endpoint),
-        token=_optional_text("token", token),
+        token=_checked_token(token),
         cache_dir=None if cache_dir is None else check_path("cache_dir", cache_dir),
         local_files_only=check_bool("local_files_only", local_files_only),
     )
@@ -129,6 +130,10 @@ def _pulled(
     listing: Listing, chosen: Chosen, paths: list[Path], was_cached: bool, beside: drafters.Found
 ) -> Pulled:
     choice, facts = chosen.choice, head_of(paths[0])
+    try:
+        size = sum(path.stat().st_size for path in paths)
+    except OSError as error:  # somebody removes the model at this moment
+        raise of_cache(error) from error
     return Pulled(
         listing.repo,
         listing.revision,
@@ -136,7 +141,7 @@ def _pulled(
         choice.name,
         paths[0],
         tuple(paths),
-        sum(path.stat().st_size for path in paths),
+        size,
         (facts.kind if facts is not None else None) or choice.kind,
         choice.quantization or (facts.quantization if facts is not None else None),
         chosen.reason,
@@ -161,7 +166,7 @@ def _drafter(
         return drafters.Found(Path(drafter))
     if not isinstance(drafter, str):
         wrong("drafter", drafter, "'auto', OWNER/NAME[:FILE|QUANT], a path, or None for no drafter")
-    if drafter == "auto":
+    if checked_name("drafter", drafter) == "auto":
         return drafters.find(hub, listing, chosen.choice, path, progress)
     if Path(drafter).is_file():
         return drafters.Found(Path(drafter))
@@ -178,14 +183,14 @@ def _drafter(
 
 
 def _optional_text(name: str, value: Any) -> str | None:
-    """A text that a request can carry."""
-    if value is None:
-        return None
-    try:
-        check_text(name, value).encode()
-    except UnicodeEncodeError:
-        wrong(name, value, "text without lone surrogates")
-    return str(value)
+    return None if value is None else checked_name(name, value)
+
+
+def _checked_token(value: Any) -> str | None:
+    """Never shows one."""
+    if value is None or isinstance(value, str):
+        return value or None
+    wrong("token", type(value) if isinstance(value, (bytes, bytearray)) else value, "a string")
 
 
 def _texts(name: str, value: Any) -> list[str]:
@@ -193,4 +198,4 @@ def _texts(name: str, value: Any) -> list[str]:
         return []
     if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
         wrong(name, value, "a list of file names or patterns")
-    return list(value)
+    return [checked_name(f"a name in {name}", one) for one in value]

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import HubAccessError, HubError, HubUnreachableError, NotOnHubError, PillionError
 
+_SAID_MAX = 300
 _TOKEN = "give a token in HF_TOKEN or with `hf auth login`"
 
 
@@ -42,12 +43,14 @@ def one_sentence(asked: Asked) -> Iterator[None]:
         raise NotOnHubError(_no_repository(asked)) from error
     except errors.RevisionNotFoundError as error:
         raise NotOnHubError(f"{asked.repo} has no revision {asked.revision}") from error
+    except errors.LocalEntryNotFoundError as error:  # it could not ask
+        raise HubUnreachableError(unreachable(asked, error.__cause__ or error)) from error
     except errors.EntryNotFoundError as error:
         raise NotOnHubError(f"{asked.repo} has no file {asked.file}") from error
     except errors.HfHubHTTPError as error:
         raise _of_status(asked, error) from error
     except errors.HFValidationError as error:
-        said = " ".join(str(error).split())
+        said = line(str(error))
         raise NotOnHubError(f"{asked.repo} cannot be a repository: {said}") from error
     except errors.OfflineModeIsEnabled as error:
         raise HubUnreachableError(f"{asked.host} is not asked: HF_HUB_OFFLINE is set") from error
@@ -59,15 +62,42 @@ def one_sentence(asked: Asked) -> Iterator[None]:
         raise of_cache(error) from error
 
 
+@contextmanager
+def readable(asked: Asked) -> Iterator[None]:
+    """An answer that is no hub's trips `huggingface_hub` or the code that reads it: one
+    sentence."""
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        yield
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        if isinstance(error, HFValidationError):
+            raise
+        raise HubUnreachableError(
+            f"{asked.host} answers what no hub answers ({line(repr(error))}): name another in "
+            "HF_ENDPOINT"
+        ) from error
+
+
+def line(text: str) -> str:
+    """What another machine said, on one short line without control characters."""
+    plain = " ".join(text[:_SAID_MAX].split())
+    return "".join(one if one.isprintable() else "�" for one in plain)
+
+
 def of_cache(error: OSError) -> HubError:
     """The cache's disk refused something."""
-    said = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    return HubError(f"the cache of the hub cannot be used: {' '.join(said.split())}")
+    said = f"{line(str(error.filename))}: {error.strerror}" if error.filename else line(str(error))
+    return HubError(f"the cache of the hub cannot be used: {said}")
 
 
 def unreachable(asked: Asked, error: BaseException) -> str:
     """No answer came."""
-    said = " ".join(str(error).split()) or type(error).__name__
+    answer = getattr(
+        error, "response", None
+    )  # its own sentence has the address, maybe a signed one
+    said = f"HTTP status {answer.status_code}" if answer is not None else line(str(error))
+    said = said or type(error).__name__
     return (
         f"{asked.host} cannot be reached ({said}): connect this machine, "
         "or name a mirror in HF_ENDPOINT"
@@ -91,7 +121,7 @@ def _no_repository(asked: Asked) -> str:
 
 def _of_status(asked: Asked, error: Any) -> HubError:
     status = error.response.status_code
-    said = " ".join(str(error.response.headers.get("X-Error-Message") or "").split())
+    said = line(str(error.response.headers.get("X-Error-Message") or ""))
     said = f": {said}" if said else ""
     if status == 401:
         return HubAccessError(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..constraint import Constraint, Scores, processor_list
+from ..errors import UsageError
 from ..llm.llm import LLM
 from ..sampling import Sampler, SamplingParams, float_row
 from .llama_grammar import form_of
@@ -49,7 +50,13 @@ class Chooser:
             mask = None if masks is None else masks[0]
         ids = np.array(tokens, dtype=np.intc)
         for processor in self._processors:
+            n_vocab = len(scores)
             scores = float_row("the result of a logits processor", processor(ids, scores))
+            if len(scores) != n_vocab:
+                raise UsageError(
+                    f"the result of a logits processor has {len(scores)} logits, the vocabulary "
+                    f"{n_vocab}"
+                )
         return self._sampler.sample_from(scores, mask)
 
     def _follow(self, tokens: list[int]) -> None:

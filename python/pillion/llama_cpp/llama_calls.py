@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..arguments import check_bool, check_int, check_mapping, check_text
+from ..arguments import check_bool, check_int, check_mapping, check_text, wrong
 from ..calling import checked_class
 from ..chat.messages import Message
 from ..engine.work import Request
@@ -211,6 +211,8 @@ class Calls:
 def _tools(functions: Any, function_call: Any, tools: Any, choice: Any) -> tuple[Any, Any]:
     """Tools and their choice, from OpenAI's older arguments too."""
     if functions is not None:
+        if not isinstance(functions, (list, tuple)):
+            wrong("functions", functions, "a list of functions, each with name and parameters")
         tools = [{"type": "function", "function": one} for one in functions]
     if isinstance(function_call, str):
         choice = function_call

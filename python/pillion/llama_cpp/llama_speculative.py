@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import wrong
 from ..constraint import Constraint, Ids
 from ..pair import DRAFT_MAX
 from ..sampling import Mask
@@ -75,6 +76,8 @@ class DraftsOf:
         """As `Constraint.plan`, with the function's guesses."""
         if not drafts and n_max > 0:
             guessed = np.asarray(self._model(np.array(self._text, dtype=np.intc)))
+            if guessed.dtype.kind not in "iuf" or not np.isfinite(guessed).all():
+                wrong("what draft_model guessed", guessed, "an array of token ids [n]")
             drafts = guessed.astype(int).ravel()[: min(n_max, DRAFT_MAX)].tolist()
         if self._under is not None:
             return self._under.plan(drafts, n_max)

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import check_int, wrong
+from ..arguments import check_bool, check_int, wrong
 from ..calling import checked_class
+from ..constraint import processor_list
 from ..context import Context, Floats, unit_vector
 from ..errors import OutOfMemoryError, UsageError
 from ..llm.llm import LLM
@@ -235,7 +236,8 @@ class LowLevel:
         criteria: Any,
         grammar: Any,
     ) -> Generator[int, Sequence[int] | None, None]:
-        self._begin(ids, reset)
+        criteria = None if criteria is None else processor_list("stopping_criteria", criteria)
+        self._begin(ids, check_bool("reset", reset))
         chooser = self._chooser = self._new_chooser(params, processors, grammar)
         while True:
             token = self._choose(chooser, None)
@@ -282,22 +284,42 @@ class LowLevel:
         Tokens that the context no longer holds run again."""
         if not isinstance(state, LlamaState):
             wrong("state", state, "what save_state() returned")
-        ids = np.frombuffer(state.llama_state, dtype=np.int32).tolist()
+        from .keywords import seed_of
+
+        ids, scores, seed = _ids_of(state), self._scores_of(state), seed_of(state.seed)
         self._alone(lambda context: context.sync(ids) if ids else context.clear())
-        self._seed = self.llm.seed = state.seed
+        self._seed = self.llm.seed = seed
         self._chooser = None
-        if len(state.scores):
-            self._score_rows()[: len(state.scores)] = state.scores
+        if len(scores):
+            self._score_rows()[: len(scores)] = scores
+
+    def _scores_of(self, state: LlamaState) -> Floats:
+        n_ctx, n_vocab = self.llm.n_ctx(), self.llm.n_vocab()
+        scores = np.asarray(state.scores)
+        fits = scores.ndim == 2 and scores.shape[1] == n_vocab and len(scores) <= n_ctx
+        if not fits or scores.dtype.kind != "f":
+            raise UsageError(
+                f"the state's scores are {scores.dtype} {list(scores.shape)}; this Llama has "
+                f"floats [at most {n_ctx}, {n_vocab}]: the state is of another model"
+            )
+        return scores
 
 
 ROWS = 8  # rows with logits of one run: an LLM's contexts return DRAFT_MAX + 1
 
 
+def _ids_of(state: LlamaState) -> list[int]:
+    held = state.llama_state
+    if not isinstance(held, (bytes, bytearray, memoryview)) or len(held) % 4:
+        wrong("the state's llama_state", held, "token ids as int32 bytes")
+    ids: list[int] = np.frombuffer(held, dtype=np.int32).tolist()
+    return ids
+
+
 def _is_over(context: Context, criteria: Any) -> bool:
     ids = np.array(context.tokens, dtype=np.intc)
     scores = context.logits(-1)
-    several = [criteria] if callable(criteria) else criteria
-    return any([one(ids, scores) for one in several])
+    return any([one(ids, scores) for one in criteria])
 
 
 def hidden_rows(context: Context, ids: list[int], normalize: bool) -> Floats:

@@ -13,6 +13,7 @@
 #include <algorithm>
 
 #include "backends/htp/host/htp_tiling.h"
+#include "core/error_boundary.h"
 #include "core/plan_layout.h"
 
 namespace pillion::htp {
@@ -68,29 +69,7 @@ class HtpPlan final : public Plan {
     }
 
     Result<void> run(const StepState& state) override {
-        if (const Result<void> fits = limits_.check(state); !fits) return fits;
-        is_cancelled_ = queue_.cancel.load();
-        if (is_cancelled_) return ok();  // wait() says so
-        memcpy(records_->host(), &state, sizeof state);
-        auto* word = reinterpret_cast<uint32_t*>(records_->host() + kCancelAt);
-        *word = 0;
-        for (Segment& s : segments_) {
-            const uint32_t writes = s.host_writes();
-            std::vector<MemoryRange> with_caches;
-            if (writes != s.writes_seen) {
-                with_caches = s.caches;
-                with_caches.insert(with_caches.end(), s.ranges.begin(), s.ranges.end());
-                with_caches = joined(std::move(with_caches));
-            }
-            const Result<htp_answer> answer = dsp_.sessions.at(s.session).run(
-                s.program, records_->address(), records_->address(kCancelAt),
-                {&queue_.cancel, word, with_caches.empty() ? &s.ranges : &with_caches});
-            if (!answer) return answer.failure().of("device %s", dsp_.device);
-            s.writes_seen = writes;
-            if (answer->status == HTP_CANCELLED) return is_cancelled_ = true, ok();
-            if (answer->status != HTP_OK) return refused(s, *answer);
-        }
-        return ok();
+        return to_result([&] { return run_segments(state); });
     }
 
     Result<void> wait() override {
@@ -143,6 +122,32 @@ class HtpPlan final : public Plan {
     std::vector<std::string> kernels_;
 
   private:
+    Result<void> run_segments(const StepState& state) {
+        if (const Result<void> fits = limits_.check(state); !fits) return fits;
+        is_cancelled_ = queue_.cancel.load();
+        if (is_cancelled_) return ok();  // wait() says so
+        memcpy(records_->host(), &state, sizeof state);
+        auto* word = reinterpret_cast<uint32_t*>(records_->host() + kCancelAt);
+        *word = 0;
+        for (Segment& s : segments_) {
+            const uint32_t writes = s.host_writes();
+            std::vector<MemoryRange> with_caches;
+            if (writes != s.writes_seen) {
+                with_caches = s.caches;
+                with_caches.insert(with_caches.end(), s.ranges.begin(), s.ranges.end());
+                with_caches = joined(std::move(with_caches));
+            }
+            const Result<htp_answer> answer = dsp_.sessions.at(s.session).run(
+                s.program, records_->address(), records_->address(kCancelAt),
+                {&queue_.cancel, word, with_caches.empty() ? &s.ranges : &with_caches});
+            if (!answer) return answer.failure().of("device %s", dsp_.device);
+            s.writes_seen = writes;
+            if (answer->status == HTP_CANCELLED) return is_cancelled_ = true, ok();
+            if (answer->status != HTP_OK) return refused(s, *answer);
+        }
+        return ok();
+    }
+
     bool is_cancelled_ = false;
 };
 

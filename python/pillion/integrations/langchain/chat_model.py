@@ -12,9 +12,10 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, ValidationError
 
-from ...arguments import unknown_names
+from ...arguments import check_mapping, shown, unknown_names
+from ...errors import UsageError
 from ...llm.llm import LLM
 from ..keywords import LLM_KEYWORDS
 from .langchain_messages import answer_of, chunk_of, plain_messages
@@ -84,11 +85,23 @@ class ChatPillion(BaseChatModel):
         known = set(type(self).model_fields)
         for_llm = {name: fields.pop(name) for name in LLM_KEYWORDS - known if name in fields}
         unknown_names("ChatPillion()", fields, known | LLM_KEYWORDS)
-        for_llm = {**(fields.pop("llm_options", None) or {}), **for_llm}
+        named = fields.pop("llm_options", None)
+        for_llm = {**check_mapping("llm_options", {} if named is None else named), **for_llm}
         llm, owns = opened(model, fields.pop("llm", None), for_llm)
         fields.update(model=name_of(model, llm), llm=llm, llm_options=for_llm)
-        super().__init__(**fields)
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            if owns:
+                llm.close()
+            raise UsageError(_of_field(error)) from error
         self._owns_llm = owns
+
+    def __copy__(self) -> ChatPillion:
+        """On the same LLM, which stays open at the copy's close()."""
+        found = super().__copy__()
+        found._owns_llm = False
+        return found
 
     def close(self) -> None:
         """Frees the model, unless it came as `llm`."""
@@ -252,6 +265,13 @@ class ChatPillion(BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         return {"model": self.model, **self.llm_options, **self._options(None, {})}
+
+
+def _of_field(error: ValidationError) -> str:
+    """The first field that pydantic refused."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else "a field"
+    return f"{name} is {shown(first['input'])}: {first['msg']}"
 
 
 def _result(message: AIMessage) -> ChatResult:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.embeddings import Embeddings
 
-from ...arguments import check_bool, unknown_names
+from ...arguments import check_bool, check_text, unknown_names, wrong
 from ..keywords import LLM_KEYWORDS
 from .own_llm import opened
 
@@ -30,14 +31,19 @@ class PillionEmbeddings(Embeddings):
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """The vectors of `texts`, each with n_embd numbers. Raises `ContextFullError` for a text of
         more tokens than n_ctx."""
-        if not texts:
+        if isinstance(texts, (str, bytes)) or not isinstance(texts, Sequence):
+            wrong("texts", texts, "a list of strings")
+        listed = [check_text(f"texts[{at}]", one) for at, one in enumerate(texts)]
+        if not listed:
             return []
-        found: list[list[float]] = self.llm.embed(list(texts), normalize=self.normalize).tolist()
+        found: list[list[float]] = self.llm.embed(listed, normalize=self.normalize).tolist()
         return found
 
     def embed_query(self, text: str) -> list[float]:
         """The vector of a text, n_embd numbers."""
-        found: list[float] = self.llm.embed(text, normalize=self.normalize).tolist()
+        found: list[float] = self.llm.embed(
+            check_text("text", text), normalize=self.normalize
+        ).tolist()
         return found
 
     def close(self) -> None:

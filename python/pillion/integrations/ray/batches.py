@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,8 @@ def values_of(batch: Any, name: str) -> list[Any]:
     column = batch[name]
     if hasattr(column, "to_pylist"):
         return [plain(one) for one in column.to_pylist()]
+    if not isinstance(column, Iterable):
+        wrong(f"the batch's column {shown(name)}", column, "a list or an array")
     return [plain(one) for one in column]
 
 

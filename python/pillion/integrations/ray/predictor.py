@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...arguments import check_choice, check_text, wrong
+from ...arguments import check_choice, check_text, shown, wrong
 from ...calling import checked_class
 from ...engine.work import Request
 from ...errors import Busy, Closed, PillionError, TimedOut, UsageError
@@ -80,6 +81,9 @@ class Predictor:
         for_llm, self._options = parted(options)
         self._columns = {"text": check_text("output", output)}
         self._columns |= _columns(columns, self._is_chat, self._options, not self._raises)
+        twice = [one for one, n in Counter(self._columns.values()).items() if n > 1]
+        if twice:
+            raise UsageError(f"output and columns name {shown(twice[0])} twice; one would be lost")
         self.llm = opened(model, for_llm)
         """Writes the answers."""
         try:
@@ -183,9 +187,9 @@ def _columns(
         wanted += ["tool_calls"] if options.get("tools") else []
     elif isinstance(wanted, (str, bytes)) or not isinstance(wanted, (Mapping, Sequence)):
         wrong("columns", wanted, "a list of names, or a mapping of them to the names of columns")
-    named = dict(wanted) if isinstance(wanted, Mapping) else {one: one for one in wanted}
-    for fact in named:
+    for fact in wanted:
         check_choice("a name in columns", fact, [one for one in KINDS if one != "text"])
+    named = dict(wanted) if isinstance(wanted, Mapping) else {one: one for one in wanted}
     if with_error:
         named.setdefault("error", "error")
     else:
