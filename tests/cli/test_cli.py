@@ -50,6 +50,18 @@ def test_run_writes_the_text(pillion, toy):
     assert "prompt: 4 tokens" in result.stderr and "text: 5 tokens" in result.stderr
 
 
+def test_the_model_may_come_without_an_option(pillion, toy):
+    """As `serve` and `inspect` take it."""
+    run = ("-p", "abc", "-n", 5, "--temp", 0)
+    assert pillion("run", toy, *run).stdout == pillion("run", "-m", toy, *run).stdout
+    bench = ("-p", 4, "-n", 2, "-r", 1, "-md", "none", "--json")
+    assert pillion("bench", toy, *bench).returncode == 0
+    for command in (("run", *run), ("bench", *bench)):
+        both = pillion(*command, "-m", toy, toy)
+        assert (both.returncode, both.stdout) == (1, "")
+        assert "as MODEL or with -m, not both" in both.stderr
+
+
 def test_run_json(pillion, toy):
     result = pillion("run", "-m", toy, "-p", "abc", "-n", 3, "--temp", 0, "--json")
     found = json.loads(result.stdout)

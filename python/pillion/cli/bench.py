@@ -20,7 +20,7 @@ from ..drafter_file import drafter_beside
 from ..models import GENESIS
 from ..pair import DRAFT_MAX, LOOKUP, Draft
 from ..placement import draft_device_for
-from .by_name import HfOption, model_and_drafter
+from .by_name import HfOption, model_and_drafter, one_model
 from .console import command, fail, open_model, read_text
 from .options import (
     DenseHeadOption,
@@ -28,6 +28,7 @@ from .options import (
     DraftDeviceOption,
     DraftOption,
     KvTypeOption,
+    ModelArgument,
     ModelOption,
     PMinOption,
     SwaFullOption,
@@ -38,7 +39,8 @@ from .options import (
 
 @command
 def bench(
-    model: Path | None = ModelOption,
+    model: Path | None = ModelArgument,
+    model_option: Path | None = ModelOption,
     hf: str | None = HfOption,
     drafter: str | None = typer.Option(
         None,
@@ -90,7 +92,7 @@ def bench(
     pyplot = _pyplot() if plot else None
     draft = draft_count(n_draft)
     options: dict[str, Any] = {"n_threads": threads, "kv_type": kv_type, "swa_full": swa_full}
-    path, drafter = model_and_drafter(model, hf, drafter)
+    path, drafter = model_and_drafter(one_model(model, model_option), hf, drafter)
     with open_model(path, n_threads=threads, device=device, n_gpu_layers=n_gpu_layers) as target:
         if target.is_drafter:
             results = _drafter_alone(target, device, n_prompt, repeats, dense_head, options)

@@ -36,6 +36,13 @@ def pull_with_bars(repo: str, **options: Any) -> Pulled:
         raise
 
 
+def one_model(model: Path | None, option: Path | None) -> Path | None:
+    """The file of MODEL or of -m."""
+    if model is not None and option is not None:
+        raise fail("give the model as MODEL or with -m, not both")
+    return model or option
+
+
 def model_file(model: Path | None, hf: str | None) -> Path:
     """The model of -m or -hf, for commands without a drafter."""
     return model_and_drafter(model, hf, "none")[0]

@@ -12,6 +12,9 @@ from .. import find_drafter
 from ..pair import DRAFT_MAX, LOOKUP, Draft
 from .console import fail, read_text
 
+ModelArgument = typer.Argument(
+    None, metavar="MODEL", help="The model, a GGUF file; -m names it too.", show_default=False
+)
 ModelOption = typer.Option(
     None, "-m", "--model", help="The model, a GGUF file.", show_default=False
 )

@@ -12,7 +12,7 @@ import typer
 from .. import LLM, Generation, PairStats
 from ..chat.replies import Reply
 from ..llm.openai_format import ChatCompletion
-from .by_name import HfOption, model_and_drafter
+from .by_name import HfOption, model_and_drafter, one_model
 from .console import command, fail, open_llm, read_text, write
 from .options import (
     BatchOption,
@@ -26,6 +26,7 @@ from .options import (
     FlashAttnOption,
     KvTypeOption,
     LayersOption,
+    ModelArgument,
     ModelOption,
     NoMmapOption,
     PMinOption,
@@ -42,7 +43,8 @@ from .options import (
 
 @command
 def run(
-    model: Path | None = ModelOption,
+    model: Path | None = ModelArgument,
+    model_option: Path | None = ModelOption,
     hf: str | None = HfOption,
     prompt: str | None = typer.Option(
         None, "-p", "--prompt", help="The text to continue, or the message with --chat."
@@ -128,7 +130,7 @@ def run(
         "seed": None if seed < 0 else seed,
         "stop": stop,
     }
-    path, drafter = model_and_drafter(model, hf, drafter)
+    path, drafter = model_and_drafter(one_model(model, model_option), hf, drafter)
     with open_llm(
         path,
         n_ctx=ctx,

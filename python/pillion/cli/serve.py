@@ -12,7 +12,7 @@ import typer
 from .. import LLM
 from ..models import TINY_ASSISTANT, TINY_TARGET
 from ..server import ServerSettings, needs_extra
-from .by_name import HfOption, model_and_drafter
+from .by_name import HfOption, model_and_drafter, one_model
 from .console import command, fail, open_llm, read_text, write
 from .options import (
     BatchOption,
@@ -177,9 +177,7 @@ def _files(
     model: Path | None, option: Path | None, hf: str | None, drafter: str | None
 ) -> tuple[Path, str | None]:
     """Path of the model, and the meaning of -md for it."""
-    if model is not None and option is not None:
-        raise fail("give the model as MODEL or with -m, not both")
-    path = model or option
+    path = one_model(model, option)
     if path is not None or hf is not None:
         return model_and_drafter(path, hf, drafter)
     if not TINY_TARGET.exists():
