@@ -233,7 +233,7 @@ def test_the_flags_are_those_of_the_package(program):
     shown = run(program, "--help").stdout
     ours = set(re.findall(r"--[a-z][a-z-]*", shown)) - {"--version"}
     options = [
-        parameter.default.param_decls
+        parameter.default.param_decls or ()  # MODEL has none
         for parameter in inspect.signature(command).parameters.values()
     ]
     theirs = {word for words in options for word in words if word.startswith("--")} | {"--help"}
