@@ -59,7 +59,7 @@ ISA_HEADERS = {
     "backends/cpu/formats.h",
     "backends/cpu/kv_head.h",
 }
-ISA_OWN = re.compile(r"backends/cpu/(\w+/(simd|dot)\.h|body/\w+\.inl|body/body\.h)")
+ISA_OWN = re.compile(r"backends/cpu/(\w+/(simd|dot)\.h|body/\w+\.inl)")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 C_ONLY = ("include", "core/contract", "backends/htp/wire", "backends/htp/dsp")

@@ -26,8 +26,8 @@ struct StepInfo {
 class Plan {
   public:
     virtual ~Plan() = default;
-    // Enqueues one run. state.rows <= rows_max and state.out_rows <= out_rows_max of the graph. The
-    // tokens lie in their buffer.
+    // Enqueues one run; on the CPU it has run when this returns. state.rows <= rows_max and
+    // state.out_rows <= out_rows_max of the graph. The tokens lie in their buffer.
     virtual Result<void> run(const StepState& state) = 0;
     // Waits for the last run. Fails with cancelled if the run saw the queue's cancel flag; the
     // outputs are then undefined.

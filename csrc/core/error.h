@@ -1,7 +1,7 @@
-// How errors travel. Setup code (files, graphs, pairing) throws Error. Steps and backends return a
-// Result (result.h). api/ turns both into a code and a thread-local sentence. A sentence names the
-// thing, the value and the limit: "tensor blk.3.attn_q.weight: type 39 is not supported (F32, F16,
-// BF16, Q4_0 ...)".
+// How errors travel. All code above the backends throws Error. Backends and plans return a Result
+// (result.h), which value_or_throw turns into an Error. api/ turns an Error into a code and a
+// thread-local sentence. A sentence names the thing, the value and the limit: "tensor
+// blk.3.attn_q.weight: type 39 is not supported (F32, F16, BF16, Q4_0 ...)".
 #pragma once
 #include <stdarg.h>
 #include <stdint.h>

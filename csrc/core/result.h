@@ -2,8 +2,9 @@
 // The compiler warns when nobody looks at one.
 //
 // A backend returns Results: an exception must not leave it, and a question such as "can you run
-// this op" is a Result<void> too, whose failure is the reason. Set-up code above the backends
-// throws Error; value_or_throw() leads from a Result to it, to_result (error_boundary.h) back.
+// this op" is a Result<void> too, whose failure is the reason. All code above the backends throws
+// Error; value_or_throw() leads from a Result to it. Code inside a backend may throw too, and
+// to_result (error_boundary.h) catches it at the edge.
 // The DSP's program is plain C and answers with an htp_answer (backends/htp/wire/htp_wire.h); a
 // module's entry fills a ModuleReason (module.h); the C ABI has its codes (include/pillion.h).
 #pragma once
@@ -16,7 +17,7 @@
 
 namespace pillion {
 
-// A code other than ok, and the sentence. The text has a fixed size, so that a failing step
+// A code other than ok, and the sentence. The text has a fixed size, so that making one
 // allocates nothing; a longer sentence is cut.
 class Failure {
   public:
@@ -62,7 +63,7 @@ class [[nodiscard]] Result {
     std::variant<T, Failure> state_;
 };
 
-// Success has no value. It costs a flag: a failure's text is written only when there is one.
+// Success has no value. It writes a flag only: the room for a failure's text stays untouched.
 template <>
 class [[nodiscard]] Result<void> {
   public:

@@ -43,32 +43,38 @@
  * Contract
  *  - Every function that can fail returns a pillion_status; 0 is success. On failure
  *    pillion_last_error() holds one sentence for the calling thread until its next pillion call.
- *    Results go through the trailing out-pointers, which the library writes only on success.
+ *    Results go through out-pointers, which the library writes only on success, but for `needed`.
  *  - A config struct begins with struct_size. pillion_<x>_config_init(&cfg, sizeof cfg) fills in
  *    the defaults: call it first, then change what you want. The library refuses a struct of zeros,
  *    whose struct_size nobody set. A field of value zero means "default", with one exception:
  *    n_gpu_layers, whose default is -1 and whose 0 means no layer. A NULL config means all
  *    defaults. The library reads at most struct_size bytes. It refuses a larger struct whose
  *    surplus is not zero. New versions only append fields.
- *  - Text is UTF-8 with an explicit length and without a closing NUL. A function that fills the
- *    caller's buffer takes its capacity and always reports the needed size. With too small a buffer
- *    it returns PILLION_ERROR_BUFFER_TOO_SMALL and writes nothing.
+ *  - Text is UTF-8. Prompts, and texts that the library writes into a caller's buffer, have an
+ *    explicit length and no closing NUL; names, paths and fields of structs end with NUL. A
+ *    function with `needed` takes the buffer's capacity and always reports the needed size (NULL:
+ *    not asked). With too small a buffer it returns PILLION_ERROR_BUFFER_TOO_SMALL and writes
+ *    nothing else; a NULL buffer of capacity 0 asks for the size. A round returns at most its
+ *    capacity of tokens.
  *  - The library counts references: a model may be freed while a context uses it, and free(NULL)
- *    does nothing. One context serves one caller at a time; a second concurrent call gets
- *    PILLION_ERROR_BUSY. Different contexts may run in parallel. Models and tokenizers are
- *    immutable and threads may share them. Any thread may call pillion_context_cancel.
+ *    does nothing. A context with its pairs, a sampler and a quantization each serve one caller at
+ *    a time; a second concurrent call gets PILLION_ERROR_BUSY. Different contexts may run in
+ *    parallel. Models and tokenizers are immutable and threads may share them. Any thread may call
+ *    pillion_context_cancel.
  *  - After a fork() the child may use and free what its parent opened. A CPU context starts its own
  *    threads at the child's first run. A handle gives PILLION_ERROR_CLOSED in the child if another
- *    thread was inside it at the fork(). An object on a device gives PILLION_ERROR_DEVICE_LOST, and
- *    freeing it does nothing. Opening a device whose driver the parent uses gives
- *    PILLION_ERROR_NO_BACKEND. The library does not notice _fork() and clone().
+ *    thread was inside it at the fork(). A call that uses the device of its parent gives
+ *    PILLION_ERROR_DEVICE_LOST, and freeing such an object does nothing. Opening a device whose
+ *    driver the parent uses gives PILLION_ERROR_NO_BACKEND. The library does not notice _fork() and
+ *    clone().
  *  - The library never prints, never aborts and never touches a signal. It reads PILLION_CPU_ISA
  *    (forces a kernel table). Its Hexagon module reads PILLION_HTP_SIM (command line of the
  *    simulator behind device "htp:sim"), PILLION_HTP_DRIVER (a file to load in place of
  *    libcdsprpc.so), PILLION_HTP_TIMEOUT (seconds that a run may take; 60), PILLION_HTP_SPACE (MB
  *    that a session may map, for tests), and Qualcomm's ADSP_LIBRARY_PATH and DSP_LIBRARY_PATH
  *    (docs/hexagon.md).
- *  - After a failed or cancelled call a context stays usable, at the length that it reports. */
+ *  - After a failed or cancelled call a context stays usable, at the length that it reports; not
+ *    after PILLION_ERROR_DEVICE_LOST or PILLION_ERROR_CLOSED. */
 #ifndef PILLION_H
 #define PILLION_H
 
@@ -144,9 +150,10 @@ typedef void (*pillion_log_callback)(int32_t level, const char* message, void* u
 /* Sets the receiver of log messages. callback NULL (the default): the library logs nothing. */
 pillion_status pillion_set_log(pillion_log_callback callback, void* user);
 
-/* Describes the machine as JSON: {"cpu": {"table", "tables": [...], "features": [...], "threads",
- * "threads_from"}, "backends": [{"name", "available", "reason"}], "memory_bytes"}. Fails if
- * PILLION_CPU_ISA names a table that this machine cannot run, as every use of the CPU does then. */
+/* Describes the machine as JSON: {"version", "cpu": {"table", "tables": [...], "features": [...],
+ * "threads", "threads_from"}, "backends": [{"name", "available", "info" or "reason"}],
+ * "memory_bytes"}. Fails if PILLION_CPU_ISA names a table that this machine cannot run, as every
+ * use of the CPU does then. */
 pillion_status pillion_system_json(char* out, size_t capacity, size_t* needed);
 
 /* ---- model ---- */

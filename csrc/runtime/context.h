@@ -45,7 +45,8 @@ class Context {
     const Outputs& outputs() const { return outputs_; }  // of the last eval
 
     // Runs `n` tokens after the present ones; the last `n_outputs` get logits, hidden rows and
-    // argmax_tokens. Throws; the length is then what it was.
+    // argmax_tokens. Throws; the length is then what it was, or that of the chunks that are done
+    // if the rings can't go back so far.
     void eval(const int32_t* tokens, size_t n, int n_outputs);
     // As eval of `rows` tokens with an output each, where all but the first of them are made by a
     // plan that was enqueued before on queue() and leaves them in token_slots(1, rows - 1): both

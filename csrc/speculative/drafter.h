@@ -1,5 +1,6 @@
 // The interface of a drafter, which proposes tokens. A drafter may read the target (its tokens, its
-// hidden row, its cache) and never changes it. Its proposals decide only the speed, never the text.
+// hidden row, its cache) and, once made, never changes it. Its proposals decide only the speed;
+// drawn ones also which text of the target's distribution comes.
 #pragma once
 #include <stdint.h>
 
@@ -26,9 +27,9 @@ struct DraftRequest {
     // over the drafter's scores
     Sampler* sampler;
     // Receives the distribution of each drawn draft; stays empty without a sampler.
+    std::vector<Distribution>* proposals;
     // A drafter that reads the text and is further behind than `window` reads only the last
     // `window` tokens.
-    std::vector<Distribution>* proposals;
     int window = INT_MAX;
 };
 

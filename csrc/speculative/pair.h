@@ -1,5 +1,5 @@
-// A target and its drafter: one round of speculative decoding (docs/gemma4.md section 4). Only this
-// class rewinds the two. Read this file first.
+// A target and its drafter: one round of speculative decoding (docs/gemma4.md section 4). A round
+// is undone only here. Read this file first, then pair.cpp.
 #pragma once
 #include <chrono>
 #include <memory>
