@@ -72,16 +72,19 @@ def kernel(pillion, tiny_target):
     kernel.close()
 
 
+# Each runs until it is interrupted: a single reply may be over before the interrupt arrives.
 STREAMS = {
-    "a stream": "for i, _ in enumerate(stream(temperature=0)): print(i, flush=True)",
+    "a stream": """while True:
+    for i, _ in enumerate(stream(temperature=0)): print(i, flush=True)""",
     "a loop around answers": "for i in range(10**6): print(i, flush=True); text(50)",
     "a long prompt": """print(3, flush=True)
 while True:
     llm.context.sync(list(range(5, 200)) * 20)
     llm.reset()""",
-    "a chat": """for i, chunk in enumerate(stream(temperature=0.5)):
-    print(i, flush=True)
-    kept = chunk""",
+    "a sampled stream": """while True:
+    for i, chunk in enumerate(stream(temperature=0.5)):
+        print(i, flush=True)
+        kept = chunk""",
 }
 
 
