@@ -135,9 +135,7 @@ extern "C" {
 void pillion_batch_config_init(pillion_batch_config* config, size_t size) {
     init_config(config, size);
 }
-void pillion_batch_entry_init(pillion_batch_entry* entry, size_t size) {
-    init_config(entry, size);
-}
+void pillion_batch_entry_init(pillion_batch_entry* entry, size_t size) { init_config(entry, size); }
 
 pillion_status pillion_batch_new(pillion_model* model, int32_t kind, pillion_model* drafter,
                                  const pillion_context_config* context,
@@ -188,8 +186,8 @@ pillion_status pillion_batch_pair(pillion_batch* batch, pillion_context* context
     });
 }
 
-pillion_status pillion_context_share(pillion_context* context, pillion_context* from,
-                                     size_t length, size_t* n) {
+pillion_status pillion_context_share(pillion_context* context, pillion_context* from, size_t length,
+                                     size_t* n) {
     return with_context(context, [&](Context& c) {
         need(from, "from");
         if (from->inside != context->inside)

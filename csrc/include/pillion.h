@@ -638,9 +638,9 @@ pillion_status pillion_pair_draft_row(const pillion_pair* pair, int32_t step, fl
 /* A batch makes contexts that share its machine (threads, plans, outputs) and a pool of KV pages,
  * and pairs that share one drafter. Every call for contexts and pairs works on them, one at a time
  * for the whole batch (BUSY). pillion_batch_draft, _run and _take make a round for several pairs,
- * and parts of prompts beside them, in one run. Tokens, logits (on the CPU bit for bit) and accepted
- * drafts of a sequence are those of a run by itself. A run of any other sequence ends the life of a
- * context's output rows.
+ * and parts of prompts beside them, in one run. Tokens, logits (on the CPU bit for bit) and
+ * accepted drafts of a sequence are those of a run by itself. A run of any other sequence ends the
+ * life of a context's output rows.
  *
  * On a device that can't run rows of several sequences at once the same calls run them one after
  * another; pillion_batch_json says so. */
@@ -649,8 +649,8 @@ typedef struct pillion_batch pillion_batch;
 typedef struct {
     uint32_t struct_size;
     int32_t n_sequences; /* contexts that may exist at a time, 1 to 64; 0: 4 */
-    /* positions of the full layers' cache that the sequences share, in pages of 256; at least n_ctx;
-     * 0: n_sequences * n_ctx */
+    /* positions of the full layers' cache that the sequences share, in pages of 256; at least
+     * n_ctx; 0: n_sequences * n_ctx */
     int64_t n_positions;
 } pillion_batch_config;
 
@@ -671,15 +671,16 @@ pillion_status pillion_batch_pair(pillion_batch* batch, pillion_context* context
 /* Lets a context hold what `from`, another context of the same batch, holds at `length`, and no
  * more: full pages are shared, and copied when one of the two writes to them. n: the tokens that
  * are held then: length, or less if the sliding layers of `from` no longer go back so far. */
-pillion_status pillion_context_share(pillion_context* context, pillion_context* from,
-                                     size_t length, size_t* n);
+pillion_status pillion_context_share(pillion_context* context, pillion_context* from, size_t length,
+                                     size_t* n);
 
 /* One sequence's part of a run. Zeros are defaults but for what is named. */
 typedef struct {
     uint32_t struct_size;
     int32_t code; /* result: why this entry has no part; the others have */
     pillion_pair* pair;
-    pillion_sampler* sampler; /* of a round. Of a prompt: NULL: its first token is a later round's */
+    pillion_sampler*
+        sampler; /* of a round. Of a prompt: NULL: its first token is a later round's */
     /* NULL: a round. Else a text that the sequence is to hold, [n_tokens], of which at most n_rows
      * tokens run now, behind those that it holds already */
     const int32_t* tokens;
@@ -709,10 +710,10 @@ void pillion_batch_entry_init(pillion_batch_entry* entry, size_t size);
  * take: chooses the tokens of the entries with has_run.
  *
  * Entries are an array whose stride is the struct_size of the first. An entry that can't take part
- * (no room in its context or in the pool, a wrong token) says so in `code`. A call that fails leaves
- * every sequence and sampler as before it; run may then be repeated, or pillion_batch_abandon gives
- * the rounds up, as pillion_pair_abandon. INVALID_ARGUMENT: more rows than n_batch, or more outputs
- * than n_outputs. */
+ * (no room in its context or in the pool, a wrong token) says so in `code`. A call that fails
+ * leaves every sequence and sampler as before it; run may then be repeated, or
+ * pillion_batch_abandon gives the rounds up, as pillion_pair_abandon. INVALID_ARGUMENT: more rows
+ * than n_batch, or more outputs than n_outputs. */
 pillion_status pillion_batch_draft(pillion_batch* batch, pillion_batch_entry* entries, size_t n);
 pillion_status pillion_batch_run(pillion_batch* batch, pillion_batch_entry* entries, size_t n);
 pillion_status pillion_batch_take(pillion_batch* batch, pillion_batch_entry* entries, size_t n);

@@ -82,7 +82,7 @@ struct DraftInputs {
     int32_t rows = 1;       // sequences that a run may draft for; each row is one
     Tensor embedding;       // the target's token_embd, as this device reads it
     KvStore sliding, full;  // the target's last own caches of each kind, or copies of them
-    Tensor token;   // i32 [rows]: stands at the position of its segment
+    Tensor token;           // i32 [rows]: stands at the position of its segment
     Tensor hidden;  // f32 [rows, target's n_embd], after the final norm, of the position before
     Tensor tokens;  // i32 [n_steps, rows]
     Tensor probabilities;  // f32 [n_steps, rows]: of each token, over what the head scored

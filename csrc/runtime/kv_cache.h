@@ -69,8 +69,8 @@ class KvCache {
     int sequence_;
     KvSnapshots snapshots_;
     int window_;
-    int length_ = 0;  // positions held
-    int high_ = 0;    // one past the highest position ever written since clear()
+    int length_ = 0;          // positions held
+    int high_ = 0;            // one past the highest position ever written since clear()
     std::vector<int> pages_;  // of a shared pool, by position / KvPool::kPage
 };
 

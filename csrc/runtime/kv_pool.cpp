@@ -191,8 +191,7 @@ std::vector<KvSnapshots::Ring> KvPool::rings_of(int sequence) const {
     for (size_t l = 0; l < stores_.size(); l++) {
         if (!rings_[l]) continue;
         for_each_store(l, [&](const KvStore& s, Backend& backend) {
-            const size_t bytes =
-                backend.kv_bytes(s.spec) / size_t(is_shared() ? n_sequences_ : 1);
+            const size_t bytes = backend.kv_bytes(s.spec) / size_t(is_shared() ? n_sequences_ : 1);
             rings.push_back({&backend, s.buffer, s.offset + bytes * size_t(sequence), bytes});
         });
     }

@@ -13,8 +13,7 @@ namespace {
 constexpr int kRewindRows = 128;
 
 KvPoolOptions pool_options(const ContextOptions& o, int n_sequences, int n_pages) {
-    return {o.kv_type,  o.n_ctx,     std::max(o.n_batch, kRewindRows),
-            o.swa_full, n_sequences, n_pages};
+    return {o.kv_type, o.n_ctx, std::max(o.n_batch, kRewindRows), o.swa_full, n_sequences, n_pages};
 }
 
 }  // namespace
@@ -62,8 +61,7 @@ CompileOptions Runner::compile_options() const {
 }
 
 std::unique_ptr<PlanCache> Runner::make_plans(const Outputs& outputs) const {
-    return std::make_unique<PlanCache>(*model_, places_,
-                                       graph_inputs(outputs.rows_max(), outputs),
+    return std::make_unique<PlanCache>(*model_, places_, graph_inputs(outputs.rows_max(), outputs),
                                        compile_options());
 }
 
@@ -99,8 +97,7 @@ void Runner::place_rows(const RunPart* parts, size_t n, StepState& state) const 
                       rows = outs ? p.n_outputs : p.n_rows - p.n_outputs;
             if (rows == 0) continue;
             const Segment s = {state.rows, rows, p.kv->length() + first, p.kv->sequence()};
-            if (p.tokens)
-                memcpy(token_words() + state.rows, p.tokens + first, size_t(rows) * 4);
+            if (p.tokens) memcpy(token_words() + state.rows, p.tokens + first, size_t(rows) * 4);
             state.rows += rows;
             if (outs) state.out_rows += rows;
             Segment* last = state.n_segments > 0 ? &state.segments[state.n_segments - 1] : nullptr;

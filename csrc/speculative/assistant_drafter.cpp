@@ -119,16 +119,15 @@ class AssistantDrafter final : public Drafter {
             rows_.clear();
             for (; i < entries.size() && rows_.size() < size_t(n_rows_); i++)
                 if (can_draft(*entries[i].target, entries[i].request))
-                    rows_.push_back(
-                        {entries[i].target, &entries[i].request, entries[i].drafts, 0});
+                    rows_.push_back({entries[i].target, &entries[i].request, entries[i].drafts, 0});
             draft_rows();
         }
     }
 
     void read_step(int i, float* logits, float* hidden) const override {
         if (n_rows_ > 1)
-            fail(Status::invalid_argument,
-                 "a drafter of %d sequences keeps no scores of its steps", n_rows_);
+            fail(Status::invalid_argument, "a drafter of %d sequences keeps no scores of its steps",
+                 n_rows_);
         if (i < 0 || i >= steps_)
             fail(Status::invalid_argument, "step %d, the last draft had %d", i, steps_);
         if (logits) {

@@ -28,8 +28,8 @@ int count_pages(const BatchOptions& batch, const ContextOptions& o) {
 
 Batch::Batch(std::shared_ptr<Model> model, DrafterKind kind, std::shared_ptr<Model> drafter,
              const ContextOptions& options, const PairOptions& pair, const BatchOptions& batch)
-    : model_(std::move(model)), drafter_model_(std::move(drafter)), kind_(kind),
-      options_(options), pair_options_(pair), batch_(batch) {
+    : model_(std::move(model)), drafter_model_(std::move(drafter)), kind_(kind), options_(options),
+      pair_options_(pair), batch_(batch) {
     check(batch_);
     if (options_.n_outputs == 0)
         options_.n_outputs = std::min(kOutputsMost, batch_.n_sequences * (kDraftMax + 1));
@@ -41,8 +41,7 @@ Batch::Batch(std::shared_ptr<Model> model, DrafterKind kind, std::shared_ptr<Mod
                                        count_pages(batch_, options_));
     if (kind_ != DrafterKind::assistant) return;
     runner_->add_replicas(*drafts_on);
-    drafter_ =
-        make_assistant_drafter(drafter_model_, *runner_, pair_options_, batch_.n_sequences);
+    drafter_ = make_assistant_drafter(drafter_model_, *runner_, pair_options_, batch_.n_sequences);
 }
 
 std::string Batch::why_in_turn() const {
@@ -56,8 +55,8 @@ std::shared_ptr<Context> Batch::make_context() {
                     contexts_.end());
     if (contexts_.size() >= size_t(batch_.n_sequences))
         fail(Status::context_full, "all %d sequences of the batch are in use", batch_.n_sequences);
-    auto context = runner_ ? std::make_shared<Context>(runner_)
-                           : std::make_shared<Context>(model_, options_);
+    auto context =
+        runner_ ? std::make_shared<Context>(runner_) : std::make_shared<Context>(model_, options_);
     contexts_.push_back(context);
     return context;
 }
@@ -65,8 +64,7 @@ std::shared_ptr<Context> Batch::make_context() {
 std::unique_ptr<Pair> Batch::make_pair(std::shared_ptr<Context> context) {
     if (runner_ && &context->runner() != runner_.get())
         fail(Status::invalid_argument, "the context is not one of this batch");
-    if (drafter_)
-        return std::make_unique<Pair>(std::move(context), kind_, drafter_, pair_options_);
+    if (drafter_) return std::make_unique<Pair>(std::move(context), kind_, drafter_, pair_options_);
     return std::make_unique<Pair>(std::move(context), kind_, drafter_model_, pair_options_);
 }
 
@@ -185,8 +183,8 @@ void Batch::add_round(BatchEntry& e, std::vector<Part>& parts) {
             return;
         }
         check_pages(e.pair->target().kv(), int(rows.size()), parts);
-        parts.push_back({&e, e.pair->target().part(rows.data(), rows.size(), int(rows.size())),
-                         false});
+        parts.push_back(
+            {&e, e.pair->target().part(rows.data(), rows.size(), int(rows.size())), false});
     });
     if (!fits) e.pair->abandon(e.sampler);
 }
@@ -202,8 +200,8 @@ void Batch::add_prompt(BatchEntry& e, std::vector<Part>& parts, size_t rows_left
         if (rows == 0) return;
         const bool completes = rows == left;
         check_pages(target.kv(), int(rows), parts);
-        parts.push_back({&e, target.part(e.tokens + e.n_reused, rows, completes ? 1 : 0),
-                         completes});
+        parts.push_back(
+            {&e, target.part(e.tokens + e.n_reused, rows, completes ? 1 : 0), completes});
         e.n_ran = rows;
     });
 }

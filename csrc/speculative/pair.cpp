@@ -243,8 +243,8 @@ DraftLength::Choice Pair::choose_length(int n_draft, size_t n_max, bool joint) {
     if (choice.n > 0) stats_.state = PairStats::State::on, stats_.reason.clear();
     else
         stats_.state = PairStats::State::paused,
-        stats_.reason = joint ? "drafts would not pay off beside the other sequences"
-                              : length_.why_not();
+        stats_.reason =
+            joint ? "drafts would not pay off beside the other sequences" : length_.why_not();
     choice.n = std::max(0, std::min(choice.n, most));
     return choice;
 }

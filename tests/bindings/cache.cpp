@@ -125,7 +125,8 @@ void bind_cache(py::module_& m) {
              py::arg("device"), py::arg("layers"), py::arg("window"), py::arg("n_ctx"),
              py::arg("rows_per_run"), py::arg("swa_full") = false, py::arg("n_snapshots") = 0)
         .def_property_readonly("length", [](const RuntimeCache& c) { return c.cache->length(); })
-        .def_property_readonly("bytes", [](const RuntimeCache& c) { return c.cache->pool().bytes(); })
+        .def_property_readonly("bytes",
+                               [](const RuntimeCache& c) { return c.cache->pool().bytes(); })
         .def(
             "capacity",
             [](const RuntimeCache& c, int layer) { return c.store(layer).spec.capacity; },
@@ -140,7 +141,9 @@ void bind_cache(py::module_& m) {
              "(offset, bytes) of a layer's store; None: it has none.")
         .def(
             "last_view",
-            [](const RuntimeCache& c, bool sliding) { return c.cache->pool().last_view(sliding).layer; },
+            [](const RuntimeCache& c, bool sliding) {
+                return c.cache->pool().last_view(sliding).layer;
+            },
             py::arg("sliding"))
         .def(
             "begin_write", [](RuntimeCache& c, int rows) { c.cache->begin_write(rows); },
