@@ -15,8 +15,13 @@ constexpr double kOutlier = 1.3;
 // were cold, and pages were untouched.
 constexpr int kWarmUp = 4;
 constexpr double kCold = 1.25;
+// The guessed slope is at most this part of the mean time of one.
+constexpr double kGuessMost = 0.5;
 // Hopeful: the share of the expected rise that an unmeasured count may have.
 constexpr double kHope = 0.2;
+// A greater count that was measured so often cannot take less time.
+constexpr int kSettled = 8;
+constexpr double kDoubt = 1.05;
 // Weight of the past in the slope over positions.
 constexpr double kForget = 0.999;
 // Most of a time that the correction for positions may take away.
@@ -29,14 +34,14 @@ double CountCosts::at(const Cost& cost, double positions) const {
 }
 
 void CountCosts::add(int count, double ms, double positions) {
-    if (count < 1 || !(ms > 0)) return;
+    if (count < 1 || !(ms > 0) || !std::isfinite(ms)) return;
     if (count >= int(costs_.size())) costs_.resize(size_t(count) + 1);
     Cost& cost = costs_[size_t(count)];
     const double expected = at(cost, positions);
     if (cost.n == 0 || (cost.n < kWarmUp && ms * kCold < expected)) {
-        cost = {ms, positions, 1};
+        cost = {ms, positions, 1, false};
         first_ = first_ == 0 ? count : std::min(first_, count), last_ = std::max(last_, count);
-        return;
+        return find_doubtful(positions);
     }
     const bool is_outlier = ms > expected * kOutlier;
     ms = std::clamp(ms, expected / kOutlier, expected * kOutlier);
@@ -45,6 +50,19 @@ void CountCosts::add(int count, double ms, double positions) {
     cost.ms += weight * (ms - cost.ms);
     cost.positions += weight * (positions - cost.positions);
     cost.n++;
+    find_doubtful(positions);
+}
+
+// A rarely measured count that seems to take more time than a greater one was measured wrong:
+// outliers came together.
+void CountCosts::find_doubtful(double positions) {
+    double least = INFINITY;  // of the settled counts above
+    for (int i = last_; i >= first_; i--) {
+        Cost& cost = costs_[size_t(i)];
+        const double ms = at(cost, positions);
+        cost.doubtful = i > first_ && cost.n < kSettled && ms > kDoubt * least;
+        if (cost.n >= kSettled) least = std::min(least, ms);
+    }
 }
 
 // The slope is as large as the runs prove: the estimate less its standard error, or 0.
@@ -60,7 +78,7 @@ void CountCosts::learn_slope(double positions, double ms, double residual) {
 // noise, so the slope spans the upper half.
 double CountCosts::slope(int last, double positions) const {
     const double ms = at(costs_[size_t(last)], positions);
-    if (first_ >= last) return guess_ * ms;
+    if (first_ >= last) return std::min(guess_, kGuessMost / last) * ms;
     int from = std::max(first_, last / 2);
     while (costs_[size_t(from)].n == 0) from--;
     return std::max(0.0, ms - at(costs_[size_t(from)], positions)) / (last - from);
@@ -71,7 +89,7 @@ void CountCosts::curve(double positions, View view, std::vector<double>& ms) con
     int below = 0;  // the last count that is known
     double low = 0;
     const double share = view == View::hopeful ? kHope : 1;
-    const int least = view == View::measured ? 1 : kSure;
+    const int least = view == View::hopeful ? kSure : 1;
     const auto fill = [&](int to, double high) {
         for (int i = below + 1; i < std::min(to, end); i++) {
             const double between = low + (high - low) * (i - below) / (to - below);
@@ -79,7 +97,7 @@ void CountCosts::curve(double positions, View view, std::vector<double>& ms) con
         }
     };
     for (int i = first_; i > 0 && i <= last_; i++) {
-        if (costs_[size_t(i)].n < (i > first_ ? least : 1)) continue;
+        if (costs_[size_t(i)].n < (i > first_ ? least : 1) || costs_[size_t(i)].doubtful) continue;
         const double high = at(costs_[size_t(i)], positions);
         fill(i, high);
         if (i < end) ms[size_t(i)] = high;

@@ -33,9 +33,11 @@ class CountCosts {
     struct Cost {
         double ms = 0, positions = 0;  // means
         int n = 0;
+        bool doubtful = false;  // see find_doubtful()
     };
     double at(const Cost& cost, double positions) const;
     double slope(int last, double positions) const;
+    void find_doubtful(double positions);
     void learn_slope(double positions, double ms, double residual);
 
     double guess_;

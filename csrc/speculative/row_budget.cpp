@@ -32,20 +32,22 @@ constexpr double kPurseShare = 0.008, kPurseFirst = 0.5, kPurseMost = 4;
 constexpr double kLossMost = 1;
 // Limits of the loss that is feared: a measured time that seems long may be an error.
 constexpr double kFearLeast = 0.05, kFearMost = 2;
-// Most rows beyond the greatest measured number: so many, or half of it.
+// Most rows beyond the greatest measured number: so many, or half of it, or one per sequence.
 constexpr int kGrow = 3;
 // Rounds without drafts before a try, twice as many after each one in vain; drafts of a try.
 constexpr int kRetryFirst = 32, kRetryMost = 512, kTryMost = 4;
 
-int log2_of(int n) {
-    int log = 0;
-    while (n > 1 && log < 15) n /= 2, log++;
-    return log;
+// Numbers of rows of about equal efficiency share a class.
+constexpr int kSizeClasses = 16;
+int size_class(int rows) {
+    int size = 1;
+    while (rows > 1 && size < kSizeClasses) rows /= 2, size++;
+    return size;
 }
 
 }  // namespace
 
-RowBudget::RowBudget() : run_(kRowGuess), step_(kSequenceGuess), purse_(kPurseFirst) {}
+RowBudget::RowBudget() : run_(kRowGuess), step_(kSequenceGuess), mixed_(0), purse_(kPurseFirst) {}
 
 RowBudget::Asked& RowBudget::asked(int rows) {
     if (rows >= int(asked_.size())) asked_.resize(size_t(rows) + 1);
@@ -70,10 +72,8 @@ void RowBudget::update(const Outcome& o) {
     if (run_.last() == 0) return;
     run_curve_.assign(size_t(o.n_entries) + 1, 0);
     run_.curve(double(o.positions), View::measured, run_curve_);
-    const int further = o.rows + o.other_rows - o.n_entries;
-    const double ms = std::max(0.0, o.run_ms - run_curve_.back()) / further;
-    double& known = mixed_[log2_of(further)];
-    known = known == 0 ? ms : known + 0.2 * (std::min(ms, 2 * known) - known);
+    const double further = o.rows + o.other_rows - o.n_entries;
+    mixed_.add(size_class(o.other_rows), (o.run_ms - run_curve_.back()) / further);
 }
 
 void RowBudget::choose(const std::vector<Entry>& entries, const Limits& limits,
@@ -128,19 +128,22 @@ void RowBudget::gather(const std::vector<Entry>& entries, const Limits& limits) 
 void RowBudget::fill_curves(View view) {
     run_curve_.assign(size_t(most_rows_ + other_rows_) + 1, 0);
     run_.curve(double(positions_), view, run_curve_);
-    if (other_rows_ > 0) {
+    if (other_rows_ > 0 && mixed_.last() > 0) {
+        mixed_curve_.assign(size_t(kSizeClasses) + 1, 0);
+        mixed_.curve(0, View::measured, mixed_curve_);
+        // A run with prompts computes: each further row costs the same.
+        const double each = mixed_curve_[size_t(size_class(other_rows_))];
         const int n = int(riders_.size());
-        for (int rows = n; rows <= most_rows_; rows++) {
-            const int further = rows + other_rows_ - n;
-            const double ms = mixed_[log2_of(further)];
-            // A run with prompts computes: each further row costs the same.
-            const double mixed = ms > 0 ? run_curve_[size_t(n)] + ms * further
-                                        : run_curve_[size_t(rows + other_rows_)];
-            run_curve_[size_t(rows)] = std::max(run_curve_[size_t(rows)], mixed);
-        }
+        const double plain = run_curve_[size_t(n)];
+        for (int rows = n; rows <= most_rows_; rows++)
+            run_curve_[size_t(rows)] =
+                std::max(run_curve_[size_t(rows)], plain + each * (rows - n + other_rows_));
+    } else if (other_rows_ > 0) {
+        for (int rows = 1; rows <= most_rows_; rows++)
+            run_curve_[size_t(rows)] = run_curve_[size_t(rows + other_rows_)];
     }
     step_curve_.assign(riders_.size() + 1, kStepGuess * run_curve_[riders_.size()]);
-    if (step_.last() > 0) step_.curve(0, View::measured, step_curve_);
+    if (step_.last() > 0 && run_.last() > 0) step_.curve(0, View::measured, step_curve_);
     price(plain_);
 }
 
@@ -223,7 +226,7 @@ bool RowBudget::lift(const Plan& from) {
 // Far beyond what was measured, the slope says little.
 int RowBudget::rows_within_reach() const {
     const int last = std::max(run_.last(), plain_.rows);
-    return std::min(most_rows_, last + std::max(kGrow, last / 2));
+    return std::min(most_rows_, last + std::max({kGrow, last / 2, int(riders_.size())}));
 }
 
 void RowBudget::solve() {

@@ -108,9 +108,9 @@ class RowBudget {
     Asked& asked(int rows);
 
     CountCosts run_, step_;
-    // Time of each row beyond one per entry in a run with prompts, by the binary logarithm of
-    // their number.
-    double mixed_[16] = {};
+    // Time of each row beyond one per entry in a run with prompts, by the size of the prompts' rows
+    // (size_class).
+    CountCosts mixed_;
     std::vector<Asked> asked_;  // by rows
     int64_t runs_ = 0;
     size_t last_entries_ = 0;
@@ -126,7 +126,7 @@ class RowBudget {
 
     // Of the choice under way.
     std::vector<Rider> riders_;
-    std::vector<double> run_curve_, step_curve_, hope_curve_;  // ms
+    std::vector<double> run_curve_, step_curve_, mixed_curve_, hope_curve_;  // ms
     // plain: all drafts at their least. chosen: by measured costs. lifted: lift()'s result.
     Plan plain_, chosen_, recalled_, best_, lifted_, looked_;
     std::vector<char> again_;  // a try that goes on
