@@ -140,8 +140,29 @@ void Batch::draft(std::vector<BatchEntry>& entries) {
     }
 }
 
-void Batch::choose_lengths(std::vector<BatchEntry>& entries, std::vector<int>& lengths) const {
-    for (const BatchEntry& e : entries) lengths.push_back(e.n_draft == kDraftAuto ? 1 : e.n_draft);
+// One length for each entry; 0 for those that do not draft.
+void Batch::choose_lengths(std::vector<BatchEntry>& entries, std::vector<int>& lengths) {
+    std::vector<RowBudget::Entry> asked;
+    RowBudget::Limits limits;
+    limits.most_rows = std::min(options_.n_outputs, options_.n_batch);
+    for (const BatchEntry& e : entries) {
+        if (e.tokens || e.code != Status::ok) {
+            limits.other_rows += int(std::min(e.n_rows, size_t(options_.n_batch)));
+            continue;
+        }
+        Pair& pair = *e.pair;
+        const Pair::DraftLimits most = pair.draft_limits(e.n_max);
+        asked.push_back({&pair.acceptance(), &pair.budget_history(), most.drafts ? most.most : 0,
+                         e.n_draft == kDraftAuto ? -1 : std::min(e.n_draft, most.most),
+                         pair.target().length()});
+    }
+    std::vector<int> chosen;
+    if (!asked.empty()) budget_.choose(asked, limits, chosen);
+    size_t at = 0;
+    for (const BatchEntry& e : entries)
+        lengths.push_back(e.tokens || e.code != Status::ok ? 0
+                          : e.n_draft == kDraftAuto        ? chosen[at++]
+                                                           : (at++, e.n_draft));
 }
 
 void Batch::draft_in_turn(std::vector<BatchEntry>& entries) {
@@ -262,8 +283,25 @@ void Batch::run_parts(std::vector<Part>& parts) {
             e.pair->has_run(0, /*alone=*/true);
         });
     }
+    measured(parts, ms);
     stats_.runs++, stats_.rows += uint64_t(rows);
     stats_.last_rows = rows, stats_.last_entries = int(parts.size()), stats_.last_run_ms = ms;
+}
+
+void Batch::measured(const std::vector<Part>& parts, double run_ms) {
+    RowBudget::Outcome o;
+    for (const Part& p : parts) {
+        if (p.entry->tokens) {
+            o.other_rows += p.run.n_rows;
+            continue;
+        }
+        const int drafted = int(p.entry->pair->drafts().size());
+        o.n_entries++, o.rows += p.run.n_rows;
+        o.positions += p.run.kv->length() - p.run.n_rows;
+        o.steps = std::max(o.steps, drafted), o.n_drafting += drafted > 0;
+    }
+    o.run_ms = run_ms, o.draft_ms = o.steps > 0 ? stats_.last_draft_ms : 0;
+    if (o.n_entries > 0) budget_.update(o);
 }
 
 void Batch::run_in_turn(std::vector<BatchEntry>& entries) {

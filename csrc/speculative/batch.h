@@ -101,7 +101,7 @@ class Batch {
         RunPart run;
         bool completes;  // its prompt
     };
-    void choose_lengths(std::vector<BatchEntry>& entries, std::vector<int>& lengths) const;
+    void choose_lengths(std::vector<BatchEntry>& entries, std::vector<int>& lengths);
     void draft_in_turn(std::vector<BatchEntry>& entries);
     void run_in_turn(std::vector<BatchEntry>& entries);
     void add_round(BatchEntry& entry, std::vector<Part>& parts);
@@ -109,6 +109,7 @@ class Batch {
     void check_room(const std::vector<Part>& parts) const;
     void check_pages(const KvCache& kv, int rows, std::vector<Part>& parts) const;
     void run_parts(std::vector<Part>& parts);
+    void measured(const std::vector<Part>& parts, double run_ms);
     void cancel_in_turn();
 
     std::shared_ptr<Model> model_, drafter_model_;
@@ -120,6 +121,7 @@ class Batch {
     std::shared_ptr<Drafter> drafter_;  // the assistant of all
     std::vector<std::weak_ptr<Context>> contexts_;
     BatchStats stats_;
+    RowBudget budget_;
 };
 
 }  // namespace pillion
