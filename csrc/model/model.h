@@ -81,7 +81,7 @@ struct DraftInputs {
     int32_t n_steps;        // drafts of one run, one after the other on the device
     Tensor embedding;       // the target's token_embd, as this device reads it
     KvStore sliding, full;  // the target's last own caches of each kind, or copies of them
-    Tensor token;           // i32 [1]: stands at the position that StepState.pos says
+    Tensor token;           // i32 [1]: stands at the position of its segment
     Tensor hidden;         // f32 [1, target's n_embd], after the final norm, of the position before
     Tensor tokens;         // i32 [n_steps]
     Tensor probabilities;  // f32 [n_steps]: of each token, over what the head scored

@@ -97,8 +97,7 @@ void Context::run(const int32_t* tokens, int rows, int out_rows, PlanCache& plan
 
 // The tokens lie in their buffer, or will when the queue comes to this run.
 void Context::start_and_wait(int rows, int out_rows, PlanCache& plans) {
-    StepState state = {};
-    state.pos = kv_.length(), state.rows = rows, state.out_rows = out_rows;
+    const StepState state = one_segment(kv_.length(), rows, out_rows);
     Plan& plan = plans.get(rows);
     kv_.begin_write(rows);
     Result<void> done = plan.run(state);

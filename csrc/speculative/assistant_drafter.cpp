@@ -212,9 +212,7 @@ class AssistantDrafter final : public Drafter {
     }
 
     static void enqueue(Plan& plan, int position) {
-        StepState state = {};
-        state.pos = position, state.rows = 1, state.out_rows = 1;
-        plan.run(state).value_or_throw();
+        plan.run(one_segment(position, 1, 1)).value_or_throw();
     }
     static void finish(Plan& plan) { plan.wait().value_or_throw(); }
     static void run(Plan& plan, int position) {
