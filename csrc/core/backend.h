@@ -129,7 +129,7 @@ class Backend {
     // far. Slow: for set-up and tests.
     virtual Result<void> read(const Buffer& from, size_t offset, size_t bytes, void* to);
     virtual Result<void> write(const void* from, size_t bytes, Buffer& to, size_t offset);
-    virtual std::unique_ptr<Queue> make_queue(int n_threads) = 0;
+    virtual Result<std::unique_ptr<Queue>> make_queue(int n_threads) = 0;
 
     // weight_bytes: bytes of the weight in the backend's layout; 0: it stays mapped. import_weight
     // writes that layout once, at load, at `offset` of `buffer`.

@@ -21,7 +21,7 @@ class SizingBackend final : public Backend {
     // Returns zeros.
     Result<void> read(const Buffer& from, size_t offset, size_t bytes, void* to) override;
     Result<void> write(const void*, size_t, Buffer&, size_t) override { return ok(); }
-    std::unique_ptr<Queue> make_queue(int n_threads) override {
+    Result<std::unique_ptr<Queue>> make_queue(int n_threads) override {
         return real_.make_queue(n_threads);
     }
     Result<size_t> weight_bytes(const WeightSource& source) const override {

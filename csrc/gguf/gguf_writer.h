@@ -66,7 +66,7 @@ class GgufWriter {
     GgufWriter& operator=(const GgufWriter&) = delete;
 
     // Copies all keys of `from`, byte for byte, except those that the writer sets (file type,
-    // quantisation version, alignment) and those that describe a division into several files.
+    // quantization version, alignment) and those that describe a division into several files.
     // writes_itself: the writer sets this key.
     static bool writes_itself(std::string_view key);
     void begin(const GgufFile& from, uint32_t file_type, const std::vector<NewTensor>& tensors);

@@ -50,6 +50,9 @@
  *    n_gpu_layers, whose default is -1 and whose 0 means no layer. A NULL config means all
  *    defaults. The library reads at most struct_size bytes. It refuses a larger struct whose
  *    surplus is not zero. New versions only append fields.
+ *  - A struct that the library fills in (pillion_<x>_info, _stats and the like) is passed with its
+ *    size. The caller sets nothing. The library writes at most that many bytes and reports in
+ *    struct_size how many it wrote: a field behind them is untouched.
  *  - Text is UTF-8. Prompts, and texts that the library writes into a caller's buffer, have an
  *    explicit length and no closing NUL; names, paths and fields of structs end with NUL. A
  *    function with `needed` takes the buffer's capacity and always reports the needed size (NULL:
@@ -538,8 +541,10 @@ typedef struct {
  * unless `sampled` is set. The first step after a prompt returns the token that the prompt's logits
  * give. The last returned token is not in the cache yet. n_draft: 0: no drafts; 1 ..
  * PILLION_DRAFT_MAX; or PILLION_DRAFT_AUTO: as many as pay off by measured times. A pair without
- * drafter drafts nothing. Until the next call, the context's output row i is the row that token i
- * was chosen from; in the first step after a prompt, the context's last row. */
+ * drafter drafts nothing. tokens has room for `capacity`, at least 1; a smaller capacity than n_max
+ * takes its place, so 1 + PILLION_DRAFT_MAX is enough for every round. Until the next call, the
+ * context's output row i is the row that token i was chosen from; in the first step after a prompt,
+ * the context's last row. */
 pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft,
                                  size_t n_max, const int32_t* end_tokens, size_t n_end,
                                  int32_t* tokens, size_t capacity, size_t* n,
@@ -555,7 +560,8 @@ pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, i
  * proposal or its beginning, other tokens behind it, or other tokens alone (forced ones); n may be
  * 0. run does not need a propose before it.
  * take: chooses the tokens. Row i of the run gives the token after i drafts. take ends where a
- * choice differs from the draft, at an end token, or after n_max tokens.
+ * choice differs from the draft, at an end token, or after n_max tokens. capacity: as for
+ * pillion_pair_step.
  *
  * The text is that of pillion_pair_step. Statistics, and the draft length of "auto", count the
  * drafter's tokens; a proposed token that was not run counts as refused. Between the steps other
@@ -742,7 +748,7 @@ typedef struct pillion_quantization pillion_quantization;
 typedef struct {
     uint32_t struct_size;
     int32_t pure;             /* 1: every matrix gets the type itself, without a mix */
-    int32_t allow_requantize; /* 1: accepts a source that is already quantised */
+    int32_t allow_requantize; /* 1: accepts a source that is already quantized */
     int32_t n_threads;        /* 0: all cores that this process may use */
     /* "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K_S", "Q4_K_M", "Q5_K_S",
      * "Q5_K_M", "Q6_K". Vectors, norms, routers, rotation factors and the centroid head stay as

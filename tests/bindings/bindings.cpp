@@ -34,7 +34,7 @@ Device::Device(const std::string& name, const std::string& table) {
 Queue& Device::queue(int threads) {
     for (const auto& q : queues)
         if (q->n_threads() == threads) return *q;
-    queues.push_back(backend->make_queue(threads));
+    queues.push_back(backend->make_queue(threads).value_or_throw());
     return *queues.back();
 }
 

@@ -148,9 +148,11 @@ class CpuBackend final : public Backend {
     std::unique_ptr<Buffer> map_host(uint8_t* bytes, size_t size) override {
         return std::make_unique<MappedBuffer>(bytes, size);
     }
-    std::unique_ptr<Queue> make_queue(int n_threads) override {
-        return std::make_unique<ThreadPool>(
-            std::min(n_threads > 0 ? n_threads : usable_cpus(), 256));
+    Result<std::unique_ptr<Queue>> make_queue(int n_threads) override {
+        return to_result([&]() -> Result<std::unique_ptr<Queue>> {
+            return std::make_unique<ThreadPool>(
+                std::min(n_threads > 0 ? n_threads : usable_cpus(), 256));
+        });
     }
 
     Result<size_t> weight_bytes(const WeightSource& s) const override {

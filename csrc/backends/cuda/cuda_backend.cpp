@@ -83,9 +83,11 @@ class CudaBackend final : public Backend {
                                                       FileBuffer(index_, bytes, size));
     }
 
-    std::unique_ptr<Queue> make_queue(int n_threads) override {
-        const int threads = n_threads > 0 ? n_threads : usable_cpus();
-        return std::make_unique<CudaQueue>(index_, threads, Stream::create(index_));
+    Result<std::unique_ptr<Queue>> make_queue(int n_threads) override {
+        return to_result([&]() -> Result<std::unique_ptr<Queue>> {
+            const int threads = n_threads > 0 ? n_threads : usable_cpus();
+            return std::make_unique<CudaQueue>(index_, threads, Stream::create(index_));
+        });
     }
 
     Result<void> read(const ::pillion::Buffer& from, size_t offset, size_t bytes,

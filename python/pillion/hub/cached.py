@@ -14,7 +14,7 @@ from ..errors import HubError, NotOnHubError, PillionError
 from .choosing import matches
 from .client import Hub
 from .drafters import TARGETS
-from .gguf_head import head_of
+from ..gguf_head import head_of
 from .names import Name, kind_by_name, parse_name, part_of, quantization_of
 from .sentences import of_cache
 

@@ -50,15 +50,6 @@ class Chosen:
     """Why this one, where the name left it open; else empty."""
 
 
-def size_of(n_bytes: float) -> str:
-    """Bytes as the hub's pages show them: powers of 1000."""
-    for unit in ("B", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.1f} GB"
-
-
 def choices(listing: Listing) -> list[Choice]:
     """The GGUF files of a repository by name, the parts of a split one together."""
     groups: dict[str, list[RemoteFile]] = {}

@@ -16,7 +16,7 @@ from ..errors import HubError, ModelFileError
 from .choosing import Choice, choices
 from .client import Hub
 from .fetching import Progress, fetch, head
-from .gguf_head import head_of
+from ..gguf_head import head_of
 from .listing import Listing
 from .names import kind_by_name, stem_of
 

@@ -16,7 +16,7 @@ from . import drafters
 from .choosing import Chosen, choose
 from .client import Hub
 from .fetching import Progress, cached_path, fetch
-from .gguf_head import head_of
+from ..gguf_head import head_of
 from .listing import Listing
 from .names import Name, checked_name, looks_like_name, parse_name
 from .sentences import of_cache

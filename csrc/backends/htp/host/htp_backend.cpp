@@ -78,8 +78,10 @@ class HtpBackend final : public Backend {
         return ok();
     }
 
-    std::unique_ptr<Queue> make_queue(int n_threads) override {
-        return std::make_unique<HtpQueue>(n_threads > 0 ? n_threads : usable_cpus());
+    Result<std::unique_ptr<Queue>> make_queue(int n_threads) override {
+        return to_result([&]() -> Result<std::unique_ptr<Queue>> {
+            return std::make_unique<HtpQueue>(n_threads > 0 ? n_threads : usable_cpus());
+        });
     }
 
     Result<size_t> weight_bytes(const WeightSource& s) const override {
@@ -172,7 +174,7 @@ class HtpBackend final : public Backend {
             return Failure(
                 Status::out_of_memory,
                 "%zu MB need %zu sessions of %zu MB each, there are at most %d: take a smaller "
-                "model or quantisation",
+                "model or quantization",
                 size >> 20, n, usable() >> 20, device_->sessions_max());
         return std::make_unique<HtpBuffer>(size, arena_, int(n));
     }
