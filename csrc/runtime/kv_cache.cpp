@@ -12,6 +12,8 @@ int round_up(int64_t n) {
     return int((n + kKvCapacityUnit - 1) / kKvCapacityUnit * kKvCapacityUnit);
 }
 
+int blocks_for(int rows) { return (rows + KV_BLOCK - 1) / KV_BLOCK; }
+
 }  // namespace
 
 KvCache::KvCache(const HParams& hp, const Placement& placement, KvType type, int n_ctx,
@@ -49,18 +51,25 @@ KvCache::KvCache(const HParams& hp, const Placement& placement, KvType type, int
 // devices.
 void KvCache::list_rings() {
     std::vector<KvSnapshots::Ring> rings;
-    const auto add = [&](const std::vector<KvStore>& stores, size_t l, Backend* backend) {
-        if (!stores.empty() && stores[l].buffer)
-            rings.push_back(
-                {backend, stores[l].buffer, stores[l].offset, backend->kv_bytes(stores[l].spec)});
-    };
     for (size_t l = 0; l < stores_.size(); l++) {
         if (!rings_[l]) continue;
-        add(stores_, l, &placement_.of_layer(int(l)));
-        add(device_copies_, l, placement_.back);
-        add(replicas_, l, replica_backend_);
+        for (const auto& [backend, store] : places_of(int(l)))
+            rings.push_back({int(l), backend, store->buffer, store->offset,
+                             backend->kv_bytes(store->spec)});
     }
     snapshots_.set_rings(std::move(rings));
+}
+
+std::vector<KvCache::Place> KvCache::places_of(int layer) const {
+    std::vector<Place> places;
+    const auto add = [&](const std::vector<KvStore>& stores, Backend* backend) {
+        if (!stores.empty() && stores[size_t(layer)].buffer)
+            places.push_back({backend, &stores[size_t(layer)]});
+    };
+    add(stores_, &placement_.of_layer(layer));
+    add(device_copies_, placement_.back);
+    add(replicas_, replica_backend_);
+    return places;
 }
 
 // Allocates the stores of the layers that lie on this backend. Copies have no own backend: they lie
@@ -155,6 +164,7 @@ void KvCache::begin_write(int rows) {
 }
 
 void KvCache::rewind(int length) {
+    if (length == 0) return clear();
     length_ = length;
     snapshots_.clip(length);
 }
@@ -179,8 +189,34 @@ void KvCache::go_back(int length) {
 }
 
 void KvCache::clear() {
-    length_ = 0, high_ = 0;
+    length_ = 0, high_ = 0, least_ = 0;
     snapshots_.clear();
+}
+
+// The first of the rows [high - capacity, length) that a copy of whole blocks can begin with. The
+// ring's oldest block may share its slots with the newest one: while that has no rows of the text,
+// the oldest can be had as it is, else one begins behind it. The window before `length` is there
+// either way, since a ring has at least a block more than that.
+int KvCache::first_row(int capacity, int high, int length) {
+    const int first = std::max(0, high - capacity);
+    const bool shares = blocks_for(length) > first / KV_BLOCK + capacity / KV_BLOCK;
+    return shares ? blocks_for(first) * KV_BLOCK : first;
+}
+
+int KvCache::first_held() const {
+    if (ring_capacity_ == 0) return least_ > 0 ? least_ - (window_ - 1) : 0;
+    return first_row(ring_capacity_, high_, length_);
+}
+
+int KvCache::first_taken(int first, int length) const {
+    return ring_capacity_ == 0 ? first : std::max(first, first_row(ring_capacity_, length, length));
+}
+
+void KvCache::set_held(int first, int length) {
+    PILLION_CHECK(length_ == 0 && high_ == 0 && first <= std::max(0, length - (window_ - 1)));
+    length_ = length;
+    high_ = ring_capacity_ == 0 ? length : high_for(first, length);
+    if (ring_capacity_ == 0 && first > 0) least_ = first + window_ - 1;
 }
 
 }  // namespace pillion

@@ -55,6 +55,13 @@ class KvCache {
     Backend* replica_backend() const { return replica_backend_; }
     size_t bytes() const;  // without snapshots
     const KvSnapshots& snapshots() const { return snapshots_; }
+    KvSnapshots& snapshots() { return snapshots_; }
+    // The cache of a layer that owns one, then its copies on other devices.
+    struct Place {
+        Backend* backend;
+        const KvStore* store;
+    };
+    std::vector<Place> places_of(int layer) const;
     size_t layer_bytes(int layer) const;  // with copies
     bool is_ring(int layer) const { return rings_[size_t(layer)]; }
     bool is_sliding(int layer) const { return sliding_[size_t(layer)]; }
@@ -83,6 +90,22 @@ class KvCache {
     void go_back(int length);
     void clear();
 
+    // What a saved state (saved_state.h) copies, in whole blocks of KV_BLOCK positions. Full layers
+    // have the rows of all positions. Sliding layers have those from first_held() on; first_row()
+    // is the same for any ring, or copy of one, whose highest written position was high - 1.
+    int first_held() const;
+    static int first_row(int capacity, int high, int length);
+    // From which row on the sliding layers of this cache can take the rows [first, length).
+    int first_taken(int first, int length) const;
+    // What `high` is if the rings hold the rows [first, length) and nothing before.
+    int high_for(int first, int length) const {
+        return first > 0 ? first + ring_capacity_ : length;
+    }
+    bool has_rings() const { return ring_capacity_ > 0; }
+    int window() const { return window_; }
+    // These rows are there now; the cache was empty.
+    void set_held(int first, int length);
+
   private:
     KvView view_of(const KvStore& store, int layer) const {
         return {store, layer, sliding_[size_t(layer)]};
@@ -92,7 +115,8 @@ class KvCache {
     // The least length whose window the rings hold, if `high` is one past the highest position
     // written.
     int low(int high) const {
-        return ring_capacity_ == 0 || high <= ring_capacity_ ? 0 : high - slack();
+        if (ring_capacity_ == 0) return least_;
+        return high <= ring_capacity_ ? 0 : high - slack();
     }
     // How far back from the newest length the rings reach.
     int slack() const { return ring_capacity_ - (window_ - 1); }
@@ -108,6 +132,7 @@ class KvCache {
     int ring_capacity_ = 0;  // smallest ring; 0: no rings
     int length_ = 0;         // positions held
     int high_ = 0;           // one past the highest position ever written since clear()
+    int least_ = 0;          // low() without rings: above 0 for a text that a ring had held
 };
 
 }  // namespace pillion
