@@ -285,6 +285,34 @@ def test_a_pair_goes_on_with_its_text_and_its_counts(pillion, tmp_path, drafter,
             assert rounds(pair, text, sampler) == want
 
 
+@pytest.mark.parametrize("device, copies_fit", [("cuda:sim", False), ("htp:sim", True)])
+def test_a_drafter_elsewhere_finds_its_copies(pillion, tmp_path, device, copies_fit):
+    """In the cache's layout they are filled from the file; in another one the tokens run again."""
+    from pillion.models import TINY_ASSISTANT, TINY_TARGET
+
+    needs(pillion, device)
+    params = pillion.SamplingParams(temperature=0)
+
+    def rounds(pair, ids):
+        pair.sync(ids)
+        sampler, tokens, before = pillion.Sampler(params), [], pair.stats
+        while len(tokens) < 12:
+            tokens += pair.step(sampler, 2, 12 - len(tokens)).tokens
+        return tokens, pair.stats.accepted - before.accepted, pair.stats.drafted - before.drafted
+
+    with pillion.Model.open(TINY_TARGET, device="cpu") as model, pillion.Model.open(
+        TINY_ASSISTANT, device=device
+    ) as drafter, model.context(256) as context, model.context(256) as other:
+        ids = model.tokenizer.encode("Genesis 1\n\nIn the beginning God created the heaven")
+        with pillion.Pair(context, drafter) as pair, pillion.Pair(other, drafter) as again:
+            text = [*ids, *rounds(pair, ids)[0]]
+            context.save(tmp_path / "state")
+            n = context.n_past
+            want = rounds(pair, text)
+            assert other.load(tmp_path / "state") == (0 if copies_fit else n)
+            assert rounds(again, text) == want and want[1] > 0
+
+
 @pytest.mark.parametrize("device", ["cuda:sim", "htp:sim"])
 def test_on_a_device(pillion, tmp_path, device):
     """Whole, and split: the file of one place fits another one of the same layout."""
@@ -298,8 +326,8 @@ def test_on_a_device(pillion, tmp_path, device):
             context.save(tmp_path / "state")
             context.decode(9)
             ran = other.load(tmp_path / "state")
-            assert ran in (0, len(ids))
-            assert ran == 0 or (device == "cuda:sim" and layers == 1)
+            # One layer there reads a copy of a cache of the CPU, which has another layout.
+            assert ran == (len(ids) if device == "cuda:sim" and layers == 1 else 0)
             other.decode(9)
             assert other.logits().tobytes() == context.logits().tobytes()
     with pillion.Model.open(model_path("tiny-e2b")) as model, model.context(256) as context:
@@ -330,7 +358,7 @@ def small(pillion, e2b):
         yield context, state
 
 
-def refused(pillion, context, state, kind=None, match=""):
+def refused(pillion, context, state, kind=None, match=None):
     """It raises a sentence, and the context is as it was."""
     with pytest.raises(kind or (pillion.UsageError, pillion.ModelFileError), match=match) as caught:
         context.set_state(bytes(state))
@@ -365,20 +393,20 @@ WRONG = {
     "n_images": [
         (0, "ModelFileError", "0 images, allowed are 1 to 257"),
         (258, "ModelFileError", "258 images"),
-        (257, "ModelFileError", ""),
+        (257, "ModelFileError", "counts want more|is damaged"),
     ],
     "n_tokens": [
         (701, "ContextFullError", "701 tokens, this context holds n_ctx 700"),
         (2**61, "ContextFullError", "2305843009213693952 tokens"),
         (2**64 - 1, "ContextFullError", "18446744073709551615 tokens"),
-        (3, "ModelFileError", ""),
+        (3, "ModelFileError", "a prompt of 200 tokens in a text of 3"),
     ],
     "prompt_end": [(2**63, "ModelFileError", "prompt of 9223372036854775808 tokens")],
     "n_accepted": [
         (2**61, "ModelFileError", "2305843009213693952 accepted tokens"),
         (2**62 + 1, "ModelFileError", "accepted tokens"),
         (2**24, "ModelFileError", "counts want more"),
-        (2, "ModelFileError", ""),
+        (2, "ModelFileError", "is damaged"),
     ],
     "has_sampler": [(0, "ModelFileError", "has_sampler 0"), (2, "ModelFileError", "sampler 2")],
     "block_slots": [(64, "ModelFileError", "blocks of 64 positions")],
@@ -499,8 +527,6 @@ def test_other_models(pillion, small, tmp_path):
                 other.set_state(state)
     twin = tmp_path / "twin.gguf"
     raw = bytearray(model_path("tiny-e2b").read_bytes())
-    tensor = pillion.Model.open(model_path("tiny-e2b"))
-    tensor.close()
     raw[-20_000:-10_000] = bytes(reversed(raw[-20_000:-10_000]))
     twin.write_bytes(raw)
     with pillion.Model.open(twin) as model, model.context(700) as other:
