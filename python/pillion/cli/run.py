@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,11 @@ def run(
     n_gpu_layers: int = LayersOption,
     strict: bool = StrictOption,
     no_mmap: bool = NoMmapOption,
+    state: Path | None = typer.Option(
+        None,
+        "--state",
+        help="Keep the text's cache in this file: read if it is there, written at the end.",
+    ),
     as_json: bool = typer.Option(
         False,
         "--json",
@@ -145,7 +152,7 @@ def run(
         strict=strict,
         chat_template=source,
         **draft_options(path, drafter, n_draft, p_min, dense_head, draft_sampling, draft_device),
-    ) as llm:
+    ) as llm, _kept(llm, state):
         opening = [{"role": "system", "content": system}] if system else []
         options |= {"chat_template_kwargs": variables} if chat else {}
         if text is None:
@@ -161,6 +168,20 @@ def run(
             typer.echo(as_object(llm.generate(text, **options).run()))
         else:
             show(llm.generate(text, **options))
+
+
+@contextmanager
+def _kept(llm: LLM, state: Path | None) -> Iterator[None]:
+    """Brings a saved state back, and saves it behind the body, which Ctrl-C may end."""
+    if state is None:
+        yield
+        return
+    if state.exists():
+        llm.load(state)
+    try:
+        yield
+    finally:
+        llm.save(state)
 
 
 def _prompt(prompt: str | None, file: Path | None, chat: bool) -> str | None:
