@@ -18,9 +18,9 @@ class NewFile {
     NewFile& operator=(const NewFile&) = delete;
 
     // These three throw Error{file_corrupt} with the system's reason: no space left, a limit.
-    void write(const void* bytes, size_t n);  // at the end
+    void write(const void* bytes, size_t n);                    // at the end
     void write_at(size_t offset, const void* bytes, size_t n);  // over what is written; then close
-    void close();  // flushes all bytes to the disk; the file can then be read back
+    void close();              // flushes all bytes to the disk; the file can then be read back
     void finish();             // gives the file its name
     void withdraw() noexcept;  // removes a finished file
 

@@ -37,9 +37,7 @@ constexpr int32_t kKvCapacityUnit = KV_SPLIT;
 // A part of a store where the bytes of each block of KV_BLOCK slots lie together: the keys of a
 // head, the values, their scales. Block b is at `offset` of the store + b * block_bytes. Layouts of
 // one name have the same strips, in one order.
-struct KvStrip {
-    size_t offset, block_bytes;
-};
+struct KvStrip { size_t offset, block_bytes; };
 
 struct KvStore {
     KvSpec spec;

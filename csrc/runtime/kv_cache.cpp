@@ -54,8 +54,8 @@ void KvCache::list_rings() {
     for (size_t l = 0; l < stores_.size(); l++) {
         if (!rings_[l]) continue;
         for (const auto& [backend, store] : places_of(int(l)))
-            rings.push_back({int(l), backend, store->buffer, store->offset,
-                             backend->kv_bytes(store->spec)});
+            rings.push_back(
+                {int(l), backend, store->buffer, store->offset, backend->kv_bytes(store->spec)});
     }
     snapshots_.set_rings(std::move(rings));
 }

@@ -42,9 +42,9 @@ class KvSnapshots {
     // Called before a run writes. low, low_after: least length that the rings serve before and
     // after the run; length and high: of the cache.
     void before_write(int low, int low_after, int length, int high);
-    // A saved state (saved_state.h) has copies too. copies(): those in use, the one that went unused
-    // longest first; their bytes are those of rings(), one behind the other. add() makes a place
-    // for one that serves [from, to] and returns its zeroed bytes to fill; null: there is no room.
+    // A saved state (saved_state.h) has copies too. copies(): those in use, the one that went
+    // unused longest first; their bytes are those of rings(), one behind the other. add() makes a
+    // place for one that serves [from, to] and returns its zeroed bytes to fill; null: no room.
     struct View {
         int to, high;
         const uint8_t* bytes;

@@ -51,11 +51,12 @@ class Writer {
     void cache() {
         for (const StateStore& s : tables_.stores) {
             const auto [backend, store] = context_.kv().places_of(s.layer).front();
-            rows(tables_.images[0], s, *store, [&, b = backend, at = store](size_t offset, size_t n) {
-                b->read(*at->buffer, at->offset + offset, n, chunk_.data())
-                    .value_or_throw("KV cache");
-                return static_cast<const uint8_t*>(chunk_.data());
-            });
+            rows(tables_.images[0], s, *store,
+                 [&, b = backend, at = store](size_t offset, size_t n) {
+                     b->read(*at->buffer, at->offset + offset, n, chunk_.data())
+                         .value_or_throw("KV cache");
+                     return static_cast<const uint8_t*>(chunk_.data());
+                 });
         }
     }
 

@@ -44,7 +44,7 @@ static_assert(sizeof(StateHeader) == 256, "no padding");
 
 struct StateStore {
     int32_t layer, n_kv_heads, head_dim, is_sliding;
-    char layout[16];  // Backend::kv_layout(), filled up with zeros
+    char layout[16];       // Backend::kv_layout(), filled up with zeros
     uint64_t block_bytes;  // of all strips
     uint64_t reserved;     // zero
 };

@@ -250,9 +250,7 @@ class Context(Handle):
         `Cancelled`.
         """
         name, native = self._path(path), self._sampler(sampler)
-        interruptible(
-            lambda: check(lib.pillion_context_save(self._c, native, name)), self.cancel
-        )
+        interruptible(lambda: check(lib.pillion_context_save(self._c, native, name)), self.cancel)
 
     def load(self, path: str | os.PathLike[str], sampler: Sampler | None = None) -> int:
         """Brings a saved text back. What follows has the bits that it would have had.

@@ -1,7 +1,7 @@
 // Fuzzes the cache. A context reaches its tokens in any way: chunks, rewinds within and beyond the
 // ring, windows from a snapshot, kept prefixes, rounds of a pair with any drafter and any
-// acceptance, a saved state in a context of other sizes. Its logits must equal, bit for bit, those of a context that ran the same tokens from
-// the start, in one run.
+// acceptance, a saved state in a context of other sizes. Its logits must equal, bit for bit, those
+// of a context that ran the same tokens from the start, in one run.
 #include <map>
 #include <memory>
 

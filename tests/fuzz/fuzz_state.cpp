@@ -73,9 +73,9 @@ void seal(State& state, bool all) {
     pillion::StateHeader h;
     if (state.size() < sizeof h) return;
     memcpy(&h, state.data(), sizeof h);
-    const uint64_t front =
-        sizeof h + uint64_t(h.n_stores) * sizeof(pillion::StateStore) +
-        uint64_t(h.n_images) * sizeof(pillion::StateImage) + 4 * (h.n_tokens + h.n_accepted);
+    const uint64_t front = sizeof h + uint64_t(h.n_stores) * sizeof(pillion::StateStore) +
+                           uint64_t(h.n_images) * sizeof(pillion::StateImage) +
+                           4 * (h.n_tokens + h.n_accepted);
     if (all && front >= sizeof h && front <= state.size()) {
         h.front_crc = pillion::crc32(0, state.data() + sizeof h, front - sizeof h);
         h.rows_crc = pillion::crc32(0, state.data() + front, state.size() - front);

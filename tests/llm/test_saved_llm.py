@@ -48,7 +48,8 @@ def test_a_chat_goes_on_in_another_process(pillion, files, tmp_path):
     chat = [{"role": "user", "content": "Who made the heaven?"}]
     with pillion.LLM(target, n_ctx=512) as llm:
         said = llm.chat(chat, temperature=0, max_tokens=30)["choices"][0]["message"]["content"]
-        chat += [{"role": "assistant", "content": said}, {"role": "user", "content": "And the sea?"}]
+        chat.append({"role": "assistant", "content": said})
+        chat.append({"role": "user", "content": "And the sea?"})
         llm.save(tmp_path / "state")
         want = llm.chat(chat, temperature=0, max_tokens=30)
     program = (

@@ -1,5 +1,5 @@
-"""A context saved and loaded: what follows has the bits that it would have had; and no file, however
-it is damaged, does more than raise a sentence."""
+"""A context saved and loaded: what follows has the bits that it would have had. And no file, however
+damaged, does more than raise a sentence."""
 
 import errno
 import os
@@ -300,9 +300,12 @@ def test_a_drafter_elsewhere_finds_its_copies(pillion, tmp_path, device, copies_
             tokens += pair.step(sampler, 2, 12 - len(tokens)).tokens
         return tokens, pair.stats.accepted - before.accepted, pair.stats.drafted - before.drafted
 
-    with pillion.Model.open(TINY_TARGET, device="cpu") as model, pillion.Model.open(
-        TINY_ASSISTANT, device=device
-    ) as drafter, model.context(256) as context, model.context(256) as other:
+    with (
+        pillion.Model.open(TINY_TARGET, device="cpu") as model,
+        pillion.Model.open(TINY_ASSISTANT, device=device) as drafter,
+        model.context(256) as context,
+        model.context(256) as other,
+    ):
         ids = model.tokenizer.encode("Genesis 1\n\nIn the beginning God created the heaven")
         with pillion.Pair(context, drafter) as pair, pillion.Pair(other, drafter) as again:
             text = [*ids, *rounds(pair, ids)[0]]
@@ -319,9 +322,11 @@ def test_on_a_device(pillion, tmp_path, device):
     needs(pillion, device)
     ids = ids_of("tiny-e2b", "long")[:70]
     for layers in (-1, 1):
-        with pillion.Model.open(
-            model_path("tiny-e2b"), device=device, n_gpu_layers=layers
-        ) as model, model.context(256) as context, model.context(512) as other:
+        with (
+            pillion.Model.open(model_path("tiny-e2b"), device=device, n_gpu_layers=layers) as model,
+            model.context(256) as context,
+            model.context(512) as other,
+        ):
             context.prefill(ids)
             context.save(tmp_path / "state")
             context.decode(9)
@@ -470,8 +475,10 @@ def test_cut_and_extended_anywhere(pillion, small):
     context, state = small
     for n in [*range(0, len(state), 64), *range(260), len(state) - 1]:
         error = refused(pillion, context, state[:n], pillion.ModelFileError)
-        assert "is no saved state" in str(error) if n < 8 else "has" in str(error) or "cut" in str(
-            error
+        assert (
+            "is no saved state" in str(error)
+            if n < 8
+            else "has" in str(error) or "cut" in str(error)
         )
     for more in (b"\0", b"\0" * 64, state):
         refused(pillion, context, state + more, pillion.ModelFileError, "header says")

@@ -138,21 +138,26 @@ def run(
         "stop": stop,
     }
     path, drafter = model_and_drafter(one_model(model, model_option), hf, drafter)
-    with open_llm(
-        path,
-        n_ctx=ctx,
-        n_batch=batch,
-        n_threads=threads,
-        flash_attn=flash_attn,
-        kv_type=kv_type,
-        swa_full=swa_full,
-        use_mmap=not no_mmap,
-        device=device,
-        n_gpu_layers=n_gpu_layers,
-        strict=strict,
-        chat_template=source,
-        **draft_options(path, drafter, n_draft, p_min, dense_head, draft_sampling, draft_device),
-    ) as llm, _kept(llm, state):
+    with (
+        open_llm(
+            path,
+            n_ctx=ctx,
+            n_batch=batch,
+            n_threads=threads,
+            flash_attn=flash_attn,
+            kv_type=kv_type,
+            swa_full=swa_full,
+            use_mmap=not no_mmap,
+            device=device,
+            n_gpu_layers=n_gpu_layers,
+            strict=strict,
+            chat_template=source,
+            **draft_options(
+                path, drafter, n_draft, p_min, dense_head, draft_sampling, draft_device
+            ),
+        ) as llm,
+        _kept(llm, state),
+    ):
         opening = [{"role": "system", "content": system}] if system else []
         options |= {"chat_template_kwargs": variables} if chat else {}
         if text is None:
