@@ -1,5 +1,5 @@
-"""A context saved and loaded: what follows has the bits that it would have had. And no file, however
-damaged, does more than raise a sentence."""
+"""A context saved and loaded: what follows has the bits that it would have had. And no damaged file
+does more than raise a sentence."""
 
 import errno
 import os
