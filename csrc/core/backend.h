@@ -117,6 +117,9 @@ class Backend {
     // True if the backend works on every buffer that has host(), of any backend: the CPU.
     virtual bool is_host() const { return false; }
     virtual MemoryInfo memory() const { return {}; }
+    // True if a run may have rows of several sequences: segments, and caches with page tables.
+    // Otherwise a run has one segment, and its caches have no table.
+    virtual bool batches() const { return false; }
     // Whether the backend runs this node; unsupported_op with the reason: it does not.
     virtual Result<void> supports(const Graph& graph, const Node& node) const = 0;
     virtual Result<std::unique_ptr<Buffer>> allocate(size_t size, BufferKind kind) = 0;

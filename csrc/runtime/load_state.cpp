@@ -35,8 +35,7 @@ class Reader {
   private:
     // Where the bytes of a layer's rows go: a cache, or the copy of a ring.
     struct Place {
-        Backend* backend;
-        const KvStore* store;
+        KvCache::Place cache;
         uint8_t* copy;
     };
     [[noreturn]] __attribute__((format(printf, 3, 4))) void refuse(Status code, const char* format,
@@ -273,7 +272,7 @@ void Reader::write(const std::vector<Place>& places, size_t offset, size_t n) {
         for (const Place& p : places) {
             if (p.copy) memcpy(p.copy + offset + done, bytes, part);
             else
-                p.backend->write(bytes, part, *p.store->buffer, p.store->offset + offset + done)
+                p.cache.backend->write(bytes, part, *p.cache.buffer, p.cache.offset + offset + done)
                     .value_or_throw("KV cache");
         }
     }
@@ -282,13 +281,12 @@ void Reader::write(const std::vector<Place>& places, size_t offset, size_t n) {
 std::vector<Reader::Place> Reader::places_for(const KvCache& kv, int layer, uint8_t* copy) const {
     std::vector<Place> places;
     if (!copy) {
-        for (const auto& [backend, store] : kv.places_of(layer))
-            places.push_back({backend, store, nullptr});
+        for (const KvCache::Place& p : kv.places_of(layer)) places.push_back({p, nullptr});
         return places;
     }
     size_t at = 0;
     for (const KvSnapshots::Ring& ring : kv.snapshots().rings()) {
-        if (ring.layer == layer) places.push_back({nullptr, nullptr, copy + at});
+        if (ring.layer == layer) places.push_back({{}, copy + at});
         at += ring.bytes;
     }
     return places;
@@ -299,7 +297,7 @@ void Reader::fill_image(KvCache& kv, size_t i) {
     const StateImage& image = images_[i];
     const int end = int(image.end), first = kv.first_taken(int(image.first), end);
     uint8_t* copy = nullptr;
-    if (i > 0 && kv.has_rings())
+    if (i > 0 && kv.pool().ring_capacity() > 0)
         copy = kv.snapshots().add(first > 0 ? first + kv.window() - 1 : 0, end,
                                   kv.high_for(first, end));
     for (const StateStore& s : stores_) {
@@ -310,7 +308,7 @@ void Reader::fill_image(KvCache& kv, size_t i) {
             i > 0 && !copy ? std::vector<Place>() : places_for(kv, s.layer, copy);
         for (const KvStrip& strip : strips_of(kv, s.layer)) {
             skip(size_t(from - begin) * strip.block_bytes);
-            for_each_part(kv.spec(s.layer), strip, from, last,
+            for_each_part(kv.pages_of(s.layer), strip, from, last,
                           [&](size_t offset, size_t n) { write(places, offset, n); });
         }
     }
@@ -319,6 +317,7 @@ void Reader::fill_image(KvCache& kv, size_t i) {
 
 void Reader::fill(KvCache& kv) {
     at_ = rows_at_, crc_ = 0;
+    kv.make_room(int(h_.n_tokens));
     for (size_t i = 0; i < images_.size(); i++) fill_image(kv, i);
     if (crc_ != h_.rows_crc) refuse(Status::file_corrupt, "it changed while it was read");
 }

@@ -50,10 +50,10 @@ class Writer {
 
     void cache() {
         for (const StateStore& s : tables_.stores) {
-            const auto [backend, store] = context_.kv().places_of(s.layer).front();
-            rows(tables_.images[0], s, *store,
-                 [&, b = backend, at = store](size_t offset, size_t n) {
-                     b->read(*at->buffer, at->offset + offset, n, chunk_.data())
+            const KvCache::Place own = context_.kv().places_of(s.layer).front();
+            rows(tables_.images[0], s, context_.kv().pages_of(s.layer),
+                 [&](size_t offset, size_t n) {
+                     own.backend->read(*own.buffer, own.offset + offset, n, chunk_.data())
                          .value_or_throw("KV cache");
                      return static_cast<const uint8_t*>(chunk_.data());
                  });
@@ -64,17 +64,17 @@ class Writer {
         for (const StateStore& s : tables_.stores) {
             if (!s.is_sliding) continue;
             const uint8_t* ring = bytes + ring_offset(context_.kv(), s.layer);
-            rows(image, s, *context_.kv().places_of(s.layer).front().store,
+            rows(image, s, context_.kv().pages_of(s.layer),
                  [&](size_t offset, size_t) { return ring + offset; });
         }
     }
 
     // get(offset, n): so many bytes of the store, at most kChunk.
     template <class F>
-    void rows(const StateImage& image, const StateStore& s, const KvStore& store, const F& get) {
+    void rows(const StateImage& image, const StateStore& s, const KvPages& pages, const F& get) {
         const auto [begin, end] = blocks_of(image, s);
         for (const KvStrip& strip : strips_of(context_.kv(), s.layer))
-            for_each_part(store.spec, strip, begin, end, [&](size_t offset, size_t bytes) {
+            for_each_part(pages, strip, begin, end, [&](size_t offset, size_t bytes) {
                 for (size_t done = 0; done < bytes; done += kChunk) {
                     if (context_.cancelled()) fail(Status::cancelled, "cancelled");
                     const size_t n = std::min(kChunk, bytes - done);

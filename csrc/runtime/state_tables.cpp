@@ -18,19 +18,19 @@ void copy_name(char (&to)[N], const char* name) {
 }
 
 StateStore store_of(const KvCache& kv, int layer) {
-    const auto [backend, store] = kv.places_of(layer).front();
+    const auto [backend, store] = kv.pool().places_of(layer).front();
     StateStore s = {};
     s.layer = layer, s.n_kv_heads = store->spec.n_kv_heads, s.head_dim = store->spec.head_dim;
-    s.is_sliding = kv.is_sliding(layer);
+    s.is_sliding = kv.pool().is_sliding(layer);
     copy_name(s.layout, backend->kv_layout());
-    for (const KvStrip& strip : backend->kv_strips(store->spec)) s.block_bytes += strip.block_bytes;
+    for (const KvStrip& strip : strips_of(kv, layer)) s.block_bytes += strip.block_bytes;
     return s;
 }
 
 // The ring's rows from where all of a copy's blocks can be had.
 StateImage image_of(const KvCache& kv, const KvSnapshots::View& copy) {
-    const int capacity = kv.spec(kv.snapshots().rings().front().layer).capacity;
-    return {uint64_t(KvCache::first_row(capacity, copy.high, copy.to)), uint64_t(copy.to)};
+    const int first = KvCache::first_row(kv.pool().ring_capacity(), copy.high, copy.to);
+    return {uint64_t(first), uint64_t(copy.to)};
 }
 
 }  // namespace
@@ -80,8 +80,8 @@ StateTables tables_of(const Context& context, const Sampler::State* sampler) {
 }
 
 std::vector<KvStrip> strips_of(const KvCache& kv, int layer) {
-    const auto [backend, store] = kv.places_of(layer).front();
-    return backend->kv_strips(store->spec);
+    const auto [backend, store] = kv.pool().places_of(layer).front();
+    return backend->kv_strips(store->spec.one_page());
 }
 
 size_t ring_offset(const KvCache& kv, int layer) {

@@ -293,8 +293,7 @@ struct BoundPlan {
     py::dict run(const py::dict& inputs, int rows, int out_rows, int pos) {
         const int n = std::min(std::max(rows, 0), rows_max);
         for (auto& [name, port] : ports) fill(port, name, inputs, port.rows == Rows::out ? 0 : n);
-        StepState state = {};
-        state.pos = pos, state.rows = rows, state.out_rows = out_rows;
+        const StepState state = one_segment(pos, rows, out_rows);
         {
             py::gil_scoped_release free;
             plan->run(state).value_or_throw();

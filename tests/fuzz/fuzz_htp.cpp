@@ -322,8 +322,9 @@ void run(Input& in, uint32_t number) {
     uint8_t* heap = g_session->buffer[1].base;
     if (!heap || g_session->buffer[1].bytes < kFirstOperand) return;
     PillionStepState state = {};
-    state.pos = in.chance(200) ? in.byte() * 3 : int32_t(in.number());
-    state.rows = 1 + in.byte() % 12, state.out_rows = in.byte() % 4;
+    state.rows = 1 + in.byte() % 12, state.out_rows = in.byte() % 4, state.n_segments = 1;
+    state.segments[0].n_rows = state.rows;
+    state.segments[0].pos = in.chance(200) ? in.byte() * 3 : int32_t(in.number());
     if (in.chance(20)) spoil(&state, sizeof state, in);
     memcpy(heap + kStateAt, &state, sizeof state);
     fill_buffer(heap + kFirstOperand, g_session->buffer[1].bytes - kFirstOperand - HTP_SLACK,

@@ -11,7 +11,7 @@ import numpy as np
 
 from op_table import FORMATS, OPS
 
-VERSION, PLAN_MAGIC, SIM_MAGIC, SLOTS, SLACK, NOWHERE = 2, 0x4C505448, 0x53505448, 32, 128, 0xFFFF
+VERSION, PLAN_MAGIC, SIM_MAGIC, SLOTS, SLACK, NOWHERE = 3, 0x4C505448, 0x53505448, 32, 128, 0xFFFF
 NONE, MAP, UNMAP, PREPARE, RUN, RELEASE, INFO, STOP = range(8)
 OK, REFUSED, FAILED, CANCELLED, INJECTED = 0, -1, -2, -3, -4
 WHY = (
@@ -84,7 +84,7 @@ CONTROL = np.dtype(
     ]
     + [("slot", MESSAGE, SLOTS)]
 )
-STATE_BYTES = 16
+STATE_BYTES = 2048
 assert (TENSOR.itemsize, OP.itemsize, MESSAGE.itemsize, CONTROL.itemsize) == (
     32,
     384,
@@ -195,7 +195,8 @@ class Dsp:
         state = self.heap.bytes[-SLACK - STATE_BYTES - self.heap.bytes.size % 8 :][
             :STATE_BYTES
         ].view(np.int32)
-        state[:4] = pos, rows, out_rows, 0
+        state[:4] = rows, out_rows, 1, 0
+        state[16:20] = 0, rows, pos, 0
         words = [number, 0, self.offset(state)]
         for array in (cancel, profile):
             words += [NOWHERE, 0] if array is None else [0, self.offset(array)]

@@ -98,6 +98,7 @@ class CpuBackend final : public Backend {
     explicit CpuBackend(const KernelTable& table) : table_(table) {}
     const char* name() const override { return "cpu"; }
     bool is_host() const override { return true; }
+    bool batches() const override { return true; }
     const char* kv_layout() const override { return "lanes32"; }  // contract/kv_lanes.h
     std::vector<KvStrip> kv_strips(const KvSpec& spec) const override {
         return kv_lanes_strips(spec);
@@ -191,8 +192,9 @@ class CpuBackend final : public Backend {
     }
 
     size_t kv_bytes(const KvSpec& spec) const override {
-        return kv_head_bytes(spec.type, uint32_t(spec.head_dim), uint32_t(spec.capacity)) *
-               size_t(spec.n_kv_heads);
+        const auto slots = uint32_t(spec.page_slots());
+        return kv_head_bytes(spec.type, uint32_t(spec.head_dim), slots) * size_t(spec.n_kv_heads) *
+               size_t(spec.n_pages());
     }
 
     Result<std::unique_ptr<Plan>> compile(const Graph& graph, Queue& queue,

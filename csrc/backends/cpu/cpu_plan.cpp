@@ -17,8 +17,7 @@ class CpuPlan final : public Plan {
 
     Result<void> run(const StepState& state) override {
         if (const Result<void> fits = limits_.check(state); !fits) return fits;
-        finished_ = pool_.run(raw_.data(), int(raw_.size()),
-                              RunInfo{state.pos, state.rows, state.out_rows});
+        finished_ = pool_.run(raw_.data(), int(raw_.size()), RunInfo(state));
         return ok();
     }
     Result<void> wait() override {

@@ -91,9 +91,11 @@ struct AttendLayout {  // scratch that attention needs
     int vectors_max, partitions_max;
     size_t worker_offset, worker_floats;
 };
-AttendLayout attend_layout(const AttendParams& p, const KvSpec& spec, int rows_max, int n_threads);
+AttendLayout attend_layout(const AttendParams& p, const KvStore& store, int rows_max,
+                           int n_threads);
 void add_attend_steps(StepList& steps, const StepArgs& args);
-KvHead kv_head(const KvStore& store, int head);
+// The page of a head that holds the position of the sequence with this table row.
+KvHead kv_head(const KvStore& store, int head, int table, int position);
 
 // Centroid head: select the clusters, then multiply each cluster's rows. scratch: act (quantised
 // tables), one panel-aligned cluster of outputs per worker, and the chosen clusters.

@@ -43,7 +43,7 @@ class CudaPlan final : public Plan {
         memcpy(host_state_->host(), &state, sizeof state);
         pending_ = true;
         return to_result([&] {  // a new replay takes memory
-            enqueue_run(**stream, {state.rows, state.out_rows, bucket(state.pos + state.rows)});
+            enqueue_run(**stream, {state.rows, state.out_rows, bucket(state.segments[0].pos + state.rows)});
             return ok();
         });
     }

@@ -18,7 +18,7 @@ struct RunRows {
     PILLION_BOTH int first() const {
         return is_out ? state->rows - state->out_rows : 0;
     }  // its index in the run
-    PILLION_BOTH int position() const { return state->pos + first(); }  // of the first
+    PILLION_BOTH int position() const { return state->segments[0].pos + first(); }  // of the first
 };
 
 }  // namespace pillion::cuda

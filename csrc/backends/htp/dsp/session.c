@@ -138,7 +138,7 @@ static void flush_written(const struct dsp_session* s, const struct dsp_plan* p,
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const struct htp_tensor* t = &p->ops[i].in[0];
         if (p->ops[i].code == Op_kv_store)
-            flush_cache(t, s->buffer[t->buffer].base + t->offset, run->pos, run->rows);
+            flush_cache(t, s->buffer[t->buffer].base + t->offset, run->segments[0].pos, run->rows);
     }
     platform_flush((const uint8_t*)state, sizeof *state);
 }
@@ -202,7 +202,7 @@ static int32_t run_plan(struct dsp_session* s, const struct dsp_plan* p,
                         const PillionStepState* state, const uint32_t* cancel, uint32_t* profile,
                         struct dsp_why* why) {
     struct op_run r = {
-        .pos = state->pos, .rows = state->rows, .out_rows = state->out_rows, .why = why};
+        .pos = state->segments[0].pos, .rows = state->rows, .out_rows = state->out_rows, .why = why};
     if (r.rows < 1 || (uint32_t)r.rows > p->rows_max)
         return dsp_refuse(why, HTP_WHY_STATE, (uint32_t)r.rows, p->rows_max);
     if (r.out_rows < 0 || (uint32_t)r.out_rows > p->out_rows_max || r.out_rows > r.rows)

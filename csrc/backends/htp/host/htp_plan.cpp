@@ -21,8 +21,8 @@ namespace {
 
 // A StepState, then the cancel word. The host may write the word while the DSP writes the state's
 // status, so each has a cache line of its own.
-constexpr size_t kCancelAt = HTP_VECTOR, kStateBytes = 2 * HTP_VECTOR;
-static_assert(sizeof(StepState) <= kCancelAt, "the state's cache line");
+constexpr size_t kCancelAt = sizeof(StepState), kStateBytes = kCancelAt + HTP_VECTOR;
+static_assert(kCancelAt % HTP_VECTOR == 0, "the cancel word has a cache line of its own");
 
 struct Segment {
     int session = 0;

@@ -34,7 +34,7 @@ using pillion::Params;
 #endif
 
 enum {
-    HTP_WIRE_VERSION = 2,
+    HTP_WIRE_VERSION = 3,
     HTP_PLAN_MAGIC = 0x4C505448,  // "HTPL"
 
     HTP_VECTOR =
