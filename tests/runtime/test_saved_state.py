@@ -725,3 +725,55 @@ def test_ctrl_c(e2b, tmp_path):
         assert os.listdir(tmp_path) == ["state"] and path.read_bytes() == before
         context.load(path)
         assert context.n_past == 500
+
+
+# ---- in a batch ----
+
+
+def test_in_the_pages_of_a_batch(pillion, e2b, fresh, tmp_path):
+    """From a context of its own to pages that lie anywhere, from there to others, and back."""
+    options = dict(n_ctx=1024, n_batch=64)
+    with e2b.context(**options) as solo, pillion.Batch(e2b, n_sequences=4, **options) as batch:
+        written(solo, e2b, 700)
+        held = solo.tokens
+        solo.save(tmp_path / "solo")
+        first, second = batch.context(), batch.context()
+        neighbour = prompt("tiny-e2b", 300)[::-1]
+        for at in range(0, 300, 100):  # so that their pages lie among each other's
+            first.prefill(neighbour[at : at + 100])
+            second.prefill(held[at : at + 100])
+        second.rewind(0)
+        assert second.load(tmp_path / "solo") == 0
+        second.save(tmp_path / "batch")
+        third = batch.context()
+        third.load(tmp_path / "batch")
+        solo.clear()
+        solo.load(tmp_path / "batch")
+        for context in (second, third, solo):
+            assert context.tokens == held
+            context.decode(5)
+            assert context.logits().tobytes() == fresh(e2b, [*held, 5])
+            text = [*held[:195], 3]
+            assert context.match(text).usable == 195
+            context.sync(text)
+            assert context.logits().tobytes() == fresh(e2b, text)
+        first.decode(9)
+        assert first.logits().tobytes() == fresh(e2b, [*neighbour, 9])
+
+
+def test_a_batch_without_pages_left(pillion, e2b, tmp_path):
+    with e2b.context(n_ctx=1024, n_batch=64) as solo:
+        written(solo, e2b, 500)
+        solo.save(tmp_path / "state")
+    options = dict(n_ctx=1024, n_batch=64, n_positions=1024)
+    with pillion.Batch(e2b, n_sequences=2, **options) as batch:
+        free = batch.stats.free_pages
+        first, second = batch.context(), batch.context()
+        first.load(tmp_path / "state")
+        with pytest.raises(pillion.ContextFullError, match="page"):
+            second.load(tmp_path / "state")
+        assert second.tokens == [] and first.n_past == 700
+        first.clear()
+        assert second.load(tmp_path / "state") == 0
+        second.clear()
+        assert batch.stats.free_pages == free
