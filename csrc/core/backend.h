@@ -140,6 +140,9 @@ class Backend {
     // Names the layout of a cache. A host backend reads another backend's cache in place if both
     // names are equal and the buffer has host().
     virtual const char* kv_layout() const = 0;
+    // Where rows lie in a store of that layout, so that they can be copied. Together the strips are
+    // all that belongs to a slot.
+    virtual std::vector<KvStrip> kv_strips(const KvSpec& spec) const = 0;
 
     virtual Result<std::unique_ptr<Plan>> compile(const Graph& graph, Queue& queue,
                                                   const CompileOptions& options = {}) = 0;

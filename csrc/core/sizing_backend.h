@@ -31,6 +31,9 @@ class SizingBackend final : public Backend {
                                  Queue& queue) override;
     size_t kv_bytes(const KvSpec& spec) const override { return real_.kv_bytes(spec); }
     const char* kv_layout() const override { return real_.kv_layout(); }
+    std::vector<KvStrip> kv_strips(const KvSpec& spec) const override {
+        return real_.kv_strips(spec);
+    }
     Result<std::unique_ptr<Plan>> compile(const Graph& graph, Queue& queue,
                                           const CompileOptions& options) override;
     Result<size_t> plan_bytes(const Graph& graph, Queue& queue,

@@ -340,6 +340,32 @@ pillion_status pillion_context_score(pillion_context* context, const int32_t* to
 pillion_status pillion_context_embed(pillion_context* context, const int32_t* tokens, size_t n,
                                      float* mean, size_t n_embd);
 
+/* Saves what the context holds, tokens and cache, and the sampler's state (NULL: none) in a file:
+ * random numbers, accepted tokens. docs/saved_state.md has the format. The file appears when it is
+ * complete; until then an older one stays. FILE_NOT_FOUND if it cannot be created there,
+ * FILE_CORRUPT if the system refuses to write (no space left), INVALID_ARGUMENT for a folder, a
+ * device or a FIFO, CANCELLED. Outputs are not saved: sync() with the same tokens runs the last one
+ * again. */
+pillion_status pillion_context_save(pillion_context* context, pillion_sampler* sampler,
+                                    const char* path);
+/* Brings it back: the context holds that text, without outputs, and what follows has the bits that
+ * it would have had. n_ctx, n_batch, swa_full and threads may differ from those of the saved
+ * context. sampler (NULL: none) gets the saved state and keeps its own settings. n_run (may be
+ * NULL): tokens that had to run, 0 unless the context has copies of its cache in another layout on
+ * another device.
+ * The whole file is checked before anything changes. FILE_NOT_FOUND; FILE_CORRUPT for damage and
+ * for a file of another kind; UNSUPPORTED_MODEL for a newer version; INVALID_ARGUMENT for another
+ * model, another kv_type or device layout, and for a sampler that was not saved; CONTEXT_FULL for a
+ * text longer than n_ctx; CANCELLED. Only a device that fails, or a file that somebody changes
+ * meanwhile, leaves the context empty. */
+pillion_status pillion_context_load(pillion_context* context, pillion_sampler* sampler,
+                                    const char* path, size_t* n_run);
+/* The same bytes in the caller's memory. */
+pillion_status pillion_context_get_state(pillion_context* context, pillion_sampler* sampler,
+                                         void* out, size_t capacity, size_t* needed);
+pillion_status pillion_context_set_state(pillion_context* context, pillion_sampler* sampler,
+                                         const void* state, size_t n, size_t* n_run);
+
 /* Stops a running eval at the next op; that call returns CANCELLED. Any thread may call it. Without
  * a running call it does nothing: the next call forgets a cancel that came just before it. Repeat
  * the cancel until the call is over. */

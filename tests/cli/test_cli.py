@@ -105,6 +105,24 @@ def test_every_option_of_run(pillion, toy):
     assert result.returncode == 0, result.stderr
 
 
+def test_a_state_is_kept_for_the_next_time(pillion, toy, tmp_path):
+    def kept(prompt, *more):
+        result = pillion(
+            "run", "-m", toy, "-p", prompt, "-n", 3, "--temp", 0, "--json", "--state", state, *more
+        )
+        assert result.returncode == 0, result.stderr
+        found = json.loads(result.stdout)
+        return found["text"], found["timings"]["cache_n"], found["timings"]["prompt_n"]
+
+    state = tmp_path / "talk.state"
+    assert kept("abc") == ("def", 0, 4)
+    assert kept("abcdexyz") == ("abc", 6, 3)  # "abcde" and the token that texts begin with
+    state.write_bytes(b"something else")
+    result = pillion("run", "-m", toy, "-p", "a", "--state", state)
+    assert result.returncode == 1 and "no saved state" in result.stderr
+    assert state.read_bytes() == b"something else"
+
+
 def test_prompt_from_a_file_and_from_stdin(pillion, toy, tmp_path):
     (tmp_path / "prompt.txt").write_text("abc")
     for arguments, stdin in (

@@ -10,6 +10,8 @@
 #pragma once
 #include <stddef.h>
 
+#include <vector>
+
 #include "core/tensor.h"
 
 namespace pillion::cuda {
@@ -26,6 +28,17 @@ inline KvPlanes kv_planes(const KvSpec& s) {
     const size_t scales =
         s.type == KvType::q8_0 ? round(rows * size_t(kv_scales(s.head_dim)) * 2) : 0;
     return {0, values, 2 * values, 2 * values + scales, 2 * (values + scales)};
+}
+
+inline std::vector<KvStrip> kv_plane_strips(const KvSpec& s) {
+    const KvPlanes planes = kv_planes(s);
+    const bool is_q8 = s.type == KvType::q8_0;
+    const size_t rows = KV_BLOCK * size_t(s.n_kv_heads);
+    const size_t values = rows * size_t(s.head_dim) * (is_q8 ? 1 : 2);
+    const size_t scales = rows * size_t(kv_scales(s.head_dim)) * 2;
+    std::vector<KvStrip> strips = {{planes.k, values}, {planes.v, values}};
+    if (is_q8) strips.insert(strips.end(), {{planes.k_scale, scales}, {planes.v_scale, scales}});
+    return strips;
 }
 
 }  // namespace pillion::cuda

@@ -13,6 +13,7 @@
 #include "core/cpu_count.h"
 #include "core/error_boundary.h"
 #include "core/expand.h"
+#include "core/kv_lanes_strips.h"
 #include "core/module.h"
 
 namespace pillion::htp {
@@ -118,6 +119,9 @@ class HtpBackend final : public Backend {
     }
 
     const char* kv_layout() const override { return "lanes32"; }  // contract/kv_lanes.h
+    std::vector<KvStrip> kv_strips(const KvSpec& spec) const override {
+        return kv_lanes_strips(spec);
+    }
 
     // The host's memory, as far as sessions can map it.
     MemoryInfo memory() const override {
