@@ -10,6 +10,7 @@
 #pragma once
 #include <stddef.h>
 
+#include "backends/cuda/kernels/host_device.h"
 #include "core/tensor.h"
 
 namespace pillion::cuda {
@@ -27,5 +28,22 @@ inline KvPlanes kv_planes(const KvSpec& s) {
         s.type == KvType::q8_0 ? round(rows * size_t(kv_scales(s.head_dim)) * 2) : 0;
     return {0, values, 2 * values, 2 * values + scales, 2 * (values + scales)};
 }
+
+// Where the positions of a run's segments lie, for kernels. Pages are multiples of every kernel's
+// tile of positions, so a tile lies in one page.
+struct KvPages {
+    // [segments of the run][stride], device memory; null: the store is one page
+    const int32_t* numbers;
+    int32_t stride, entries;
+    int32_t slots;  // of a page
+    size_t bytes;   // of a page
+
+    // How far the position's page lies behind the first.
+    PILLION_BOTH size_t offset(int segment, int position) const {
+        if (!numbers) return 0;
+        return bytes * size_t(numbers[int64_t(segment) * stride + position / slots % entries]);
+    }
+    PILLION_BOTH int slot(int position) const { return position % slots; }
+};
 
 }  // namespace pillion::cuda
