@@ -136,14 +136,17 @@ __device__ __forceinline__ void add_values(const AttnCall& a, const AttnRows& ro
     }
 }
 
-// Adds the groups' sums, one vector at a time.
+// Adds the groups' sums, one vector at a time. The block's rows are found again: kept through the
+// loop they would cost registers that it lacks.
 template <int D, int R, int Mine>
-__device__ __forceinline__ void write_outputs(const AttnCall& a, const AttnRows& rows, int first,
-                                              int split, const float (&m)[Mine],
+__device__ __forceinline__ void write_outputs(const AttnCall& a, const float (&m)[Mine],
                                               const float (&l)[Mine], const float (&o)[R][8],
                                               const DecodeShared<D, R>& s) {
     constexpr int kChunks = D / 8, kGroups = decode_groups(D);
-    const int tid = int(threadIdx.x), group = tid / kChunks, chunk = tid % kChunks;
+    const int tid = int(threadIdx.x), group = tid / kChunks, chunk = tid % kChunks,
+              split = int(blockIdx.x), number = int(blockIdx.z);
+    const AttnRows rows = rows_of_block<R>(a, int(blockIdx.y), number);
+    const int first = first_of_block<R>(rows, number);
     PILLION_UNROLL
     for (int i = 0; i < Mine; i++) {
         const int r = tid / 32 + i * kWarps;
@@ -204,7 +207,7 @@ __global__ void __launch_bounds__(kThreads, 3) decode_kernel(AttnCall a) {
         __syncthreads();
         add_values<D, R, KV>(a, rows, tile, range, s, o);
     }
-    write_outputs<D, R>(a, rows, first, split, m, l, o, s);
+    write_outputs<D, R>(a, m, l, o, s);
 }
 
 // Merges a vector's splits in order, only those that it sees: the others would add zeros.
