@@ -633,6 +633,108 @@ pillion_status pillion_pair_draft(pillion_pair* pair, int32_t last, int32_t n, i
 pillion_status pillion_pair_draft_row(const pillion_pair* pair, int32_t step, float* logits,
                                       float* hidden);
 
+/* ---- batch: several sequences on weights that are read once ---- */
+
+/* A batch makes contexts that share its machine (threads, plans, outputs) and a pool of KV pages,
+ * and pairs that share one drafter. Every call for contexts and pairs works on them, one at a time
+ * for the whole batch (BUSY). pillion_batch_draft, _run and _take make a round for several pairs,
+ * and parts of prompts beside them, in one run. Tokens, logits (on the CPU bit for bit) and
+ * accepted drafts of a sequence are those of a run by itself. A run of any other sequence ends the
+ * life of a context's output rows.
+ *
+ * On a device that can't run rows of several sequences at once the same calls run them one after
+ * another; pillion_batch_json says so. */
+typedef struct pillion_batch pillion_batch;
+
+typedef struct {
+    uint32_t struct_size;
+    int32_t n_sequences; /* contexts that may exist at a time, 1 to 64; 0: 4 */
+    /* positions of the full layers' cache that the sequences share, in pages of 256; at least
+     * n_ctx; 0: n_sequences * n_ctx */
+    int64_t n_positions;
+} pillion_batch_config;
+
+void pillion_batch_config_init(pillion_batch_config* config, size_t size);
+/* kind, drafter, pair: as for pillion_pair_new. context: of every sequence; n_outputs 0 stands for
+ * 9 a sequence, at most 128. NULL configs are defaults. */
+pillion_status pillion_batch_new(pillion_model* model, int32_t kind, pillion_model* drafter,
+                                 const pillion_context_config* context,
+                                 const pillion_pair_config* pair,
+                                 const pillion_batch_config* config, pillion_batch** batch);
+/* Its contexts and pairs live on. */
+void pillion_batch_free(pillion_batch* batch);
+/* A new empty sequence. CONTEXT_FULL: n_sequences exist already. */
+pillion_status pillion_batch_context(pillion_batch* batch, pillion_context** context);
+/* Pairs one of its contexts with the drafter of all. */
+pillion_status pillion_batch_pair(pillion_batch* batch, pillion_context* context,
+                                  pillion_pair** pair);
+/* Lets a context hold what `from`, another context of the same batch, holds at `length`, and no
+ * more: full pages are shared, and copied when one of the two writes to them. n: the tokens that
+ * are held then: length, or less if the sliding layers of `from` no longer go back so far. */
+pillion_status pillion_context_share(pillion_context* context, pillion_context* from, size_t length,
+                                     size_t* n);
+
+/* One sequence's part of a run. Zeros are defaults but for what is named. */
+typedef struct {
+    uint32_t struct_size;
+    int32_t code; /* result: why this entry has no part; the others have */
+    pillion_pair* pair;
+    pillion_sampler*
+        sampler; /* of a round. Of a prompt: NULL: its first token is a later round's */
+    /* NULL: a round. Else a text that the sequence is to hold, [n_tokens], of which at most n_rows
+     * tokens run now, behind those that it holds already */
+    const int32_t* tokens;
+    uint64_t n_tokens, n_rows;
+    int32_t n_draft, n_max; /* as for pillion_pair_step */
+    const int32_t* end_tokens;
+    uint64_t n_end;
+    const pillion_choice* choice; /* for take; may be NULL */
+    /* from draft, for run: the caller may shorten or replace them */
+    int32_t n_drafts, drafts[8];
+    /* results of run: tokens of a prompt that were there, that ran, that are left; whether take has
+     * something to take; the context's output row that is row 0 of the round */
+    int32_t has_run;
+    uint64_t n_reused, n_ran, n_left, first_row;
+    /* results of take */
+    int32_t n_out, out[9];
+    int32_t drafted, accepted, ended, forced;
+    float draft_ms, verify_ms, accept_ms;
+    char error[240]; /* the sentence of `code` */
+} pillion_batch_entry;
+
+void pillion_batch_entry_init(pillion_batch_entry* entry, size_t size);
+/* draft: begins the round of each entry without tokens, and drafts for all of them together.
+ * PILLION_DRAFT_AUTO lengths are chosen jointly, by what the whole batch gains; other lengths are
+ * never cut.
+ * run: runs all entries. A prompt whose last token ran gives its first token in take.
+ * take: chooses the tokens of the entries with has_run.
+ *
+ * Entries are an array whose stride is the struct_size of the first. An entry that can't take part
+ * (no room in its context or in the pool, a wrong token) says so in `code`. A call that fails
+ * leaves every sequence and sampler as before it; run may then be repeated, or
+ * pillion_batch_abandon gives the rounds up, as pillion_pair_abandon. INVALID_ARGUMENT: more rows
+ * than n_batch, or more outputs than n_outputs. */
+pillion_status pillion_batch_draft(pillion_batch* batch, pillion_batch_entry* entries, size_t n);
+pillion_status pillion_batch_run(pillion_batch* batch, pillion_batch_entry* entries, size_t n);
+pillion_status pillion_batch_take(pillion_batch* batch, pillion_batch_entry* entries, size_t n);
+pillion_status pillion_batch_abandon(pillion_batch* batch, pillion_batch_entry* entries, size_t n);
+/* Stops the run that is under way, of all entries. Any thread may call it. */
+pillion_status pillion_batch_cancel(pillion_batch* batch);
+
+typedef struct {
+    uint32_t struct_size;
+    int32_t is_batched; /* 0: the sequences run in turn */
+    int32_t n_sequences, n_pages, n_free_pages, page_size;
+    int32_t last_rows, last_entries; /* of the last run */
+    double last_draft_ms, last_run_ms;
+    uint64_t runs, rows;
+} pillion_batch_stats;
+pillion_status pillion_batch_get_stats(const pillion_batch* batch, pillion_batch_stats* stats,
+                                       size_t size);
+/* {"batched", "why", "n_sequences", "n_ctx", "n_batch", "n_outputs", "n_pages", "page"} */
+pillion_status pillion_batch_json(const pillion_batch* batch, char* out, size_t capacity,
+                                  size_t* needed);
+
 /* ---- quantize: GGUF to GGUF with other tensor types ---- */
 
 typedef struct pillion_quantization pillion_quantization;

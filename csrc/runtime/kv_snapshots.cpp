@@ -98,15 +98,31 @@ int KvSnapshots::nearest(int length) const {
 }
 
 int KvSnapshots::restore(int length) {
-    Copy& c = *const_cast<Copy*>(best(length));
+    const_cast<Copy*>(best(length))->used = ++clock_;
+    return restore_to(length, rings_);
+}
+
+int KvSnapshots::restore_to(int length, const std::vector<Ring>& rings) const {
+    const Copy& c = *best(length);
     const uint8_t* at = c.bytes.get();
-    for (const Ring& r : rings_) {
+    for (const Ring& r : rings) {
         r.backend->write(at, r.bytes, *r.buffer, r.offset)
             .value_or_throw("sliding caches from their copy");
         at += r.bytes;
     }
-    c.used = ++clock_;
     return c.high;
+}
+
+void KvSnapshots::copy(const std::vector<Ring>& from, const std::vector<Ring>& to) {
+    std::vector<uint8_t> bytes;
+    for (size_t i = 0; i < from.size(); i++) {
+        const Ring &a = from[i], &b = to[i];
+        bytes.resize(a.bytes);
+        a.backend->read(*a.buffer, a.offset, a.bytes, bytes.data())
+            .value_or_throw("sliding caches");
+        b.backend->write(bytes.data(), b.bytes, *b.buffer, b.offset)
+            .value_or_throw("sliding caches");
+    }
 }
 
 }  // namespace pillion

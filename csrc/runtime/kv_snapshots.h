@@ -49,6 +49,9 @@ class KvSnapshots {
     // Copies the ring of nearest(length) back. Returns the `high` of the time when it was copied.
     // Throws the device's error.
     int restore(int length);
+    // The same into other rings of the same sizes.
+    int restore_to(int length, const std::vector<Ring>& rings) const;
+    static void copy(const std::vector<Ring>& from, const std::vector<Ring>& to);
 
   private:
     static constexpr size_t kDefaultBytes = size_t(128) << 20;

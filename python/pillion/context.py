@@ -122,7 +122,17 @@ class Context(Handle):
         out = ffi.new("pillion_context**")
         pointer = check_handle("model", model, "model", "a Model (Model.open opens a file)")
         check(lib.pillion_context_new(pointer, config, out))
-        super().__init__(out[0], lib.pillion_context_free)
+        self._set_up(out[0], model)
+
+    @classmethod
+    def _of_batch(cls, pointer: Any, model: Model) -> Context:
+        """A context that a batch has made."""
+        context = cls.__new__(cls)
+        context._set_up(pointer, model)
+        return context
+
+    def _set_up(self, pointer: Any, model: Model) -> None:
+        super().__init__(pointer, lib.pillion_context_free)
         self.model = model
         """The model this context runs; kept alive by it."""
         self._n_ctx = self._lengths()[1]
@@ -192,6 +202,18 @@ class Context(Handle):
         common, usable = ffi.new("size_t*"), ffi.new("size_t*")
         check(lib.pillion_context_match(self._c, array, n, common, usable))
         return Match(int(common[0]), int(usable[0]))
+
+    def share(self, other: Context, length: int | None = None) -> int:
+        """Holds what `other`, a context of the same batch, holds at `length` (None: all), and no
+        more. Full layers' pages are shared, until one of the two writes to them. Returns the number
+        of tokens held: `length`, or less if `other`'s sliding layers no longer go back so far."""
+        pointer = check_handle("other", other, "context", "a Context of the same batch")
+        length = other.n_past if length is None else check_int("length", length, 0, 2**31 - 1)
+        n = ffi.new("size_t*")
+        check(lib.pillion_context_share(self._c, pointer, length, n))
+        self.changes += 1
+        self._n_rows = 0
+        return int(n[0])
 
     def rewind(self, length: int) -> None:
         """Drops all positions from `length` on. The outputs of the last run become invalid.

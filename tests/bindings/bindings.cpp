@@ -186,4 +186,5 @@ PYBIND11_MODULE(_testing, m) {
     bind_cache(m);
     bind_pool(m);
     bind_draft(m);
+    bind_row_budget(m);
 }

@@ -53,5 +53,6 @@ void bind_store(py::module_& m);  // store.cpp: Cache
 void bind_cache(py::module_& m);  // cache.cpp: the runtime's KvCache
 void bind_pool(py::module_& m);   // pool.cpp: ThreadPool
 void bind_draft(py::module_& m);  // draft.cpp: DraftLength
+void bind_row_budget(py::module_& m);  // row_budget.cpp: RowBudget, CountCosts
 
 }  // namespace pillion::testing

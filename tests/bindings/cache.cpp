@@ -85,13 +85,14 @@ struct RuntimeCache {
             p.sliding = sliding, p.owns_kv = owns, p.n_kv_heads = 1, p.head_dim = 2;
             hp.layers.push_back(p);
         }
-        cache = std::make_unique<KvCache>(hp, *device->backend, KvType::f16, n_ctx, rows_per_run,
-                                          swa_full, n_snapshots);
+        const KvPoolOptions options = {KvType::f16, n_ctx, rows_per_run, swa_full, 0, 0};
+        auto pool = std::make_shared<KvPool>(hp, *device->backend, options);
+        cache = std::make_unique<KvCache>(std::move(pool), window, n_snapshots);
     }
     const KvStore& store(int layer) const {
         if (layer < 0 || layer >= n_layers)
             fail(Status::invalid_argument, "layer %d of %d", layer, n_layers);
-        return cache->places().own[layer];
+        return cache->pool().places().own[layer];
     }
     py::object extent(int layer) const {  // (first byte, bytes)
         if (!store(layer).buffer) return py::none();
@@ -135,7 +136,8 @@ void bind_cache(py::module_& m) {
              py::arg("device"), py::arg("layers"), py::arg("window"), py::arg("n_ctx"),
              py::arg("rows_per_run"), py::arg("swa_full") = false, py::arg("n_snapshots") = 0)
         .def_property_readonly("length", [](const RuntimeCache& c) { return c.cache->length(); })
-        .def_property_readonly("bytes", [](const RuntimeCache& c) { return c.cache->bytes(); })
+        .def_property_readonly("bytes",
+                               [](const RuntimeCache& c) { return c.cache->pool().bytes(); })
         .def(
             "capacity",
             [](const RuntimeCache& c, int layer) { return c.store(layer).spec.capacity; },
@@ -143,14 +145,16 @@ void bind_cache(py::module_& m) {
         .def(
             "is_ring",
             [](const RuntimeCache& c, int layer) {
-                return c.store(layer), c.cache->is_ring(layer);
+                return c.store(layer), c.cache->pool().is_ring(layer);
             },
             py::arg("layer"))
         .def("extent", &RuntimeCache::extent, py::arg("layer"),
              "(offset, bytes) of a layer's store; None: it has none.")
         .def(
             "last_view",
-            [](const RuntimeCache& c, bool sliding) { return c.cache->last_view(sliding).layer; },
+            [](const RuntimeCache& c, bool sliding) {
+                return c.cache->pool().last_view(sliding).layer;
+            },
             py::arg("sliding"))
         .def(
             "begin_write", [](RuntimeCache& c, int rows) { c.cache->begin_write(rows); },
