@@ -126,7 +126,9 @@ class CudaBackend final : public Backend {
     }
 
     const char* kv_layout() const override { return "planes"; }  // kv_layout.h
-    size_t kv_bytes(const KvSpec& spec) const override { return kv_planes(spec).bytes; }
+    size_t kv_bytes(const KvSpec& spec) const override {
+        return kv_planes(spec).bytes * size_t(spec.n_pages());
+    }
     std::vector<KvStrip> kv_strips(const KvSpec& spec) const override {
         return kv_plane_strips(spec);
     }

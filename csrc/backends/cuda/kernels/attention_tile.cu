@@ -1,6 +1,7 @@
 // Flash attention on tensor cores for many rows: prefill.
 //
-// Block: one KV head, 16 * MT query vectors, all positions they see. For each tile of 32 positions:
+// Block: one KV head, 16 * MT query vectors of a segment, all positions they see. For each tile of
+// 32 positions:
 //   S = Q K^T by matrix products   ->  shared memory, masked
 //   P = softmax update of S        ->  shared memory, half
 //   O = diag(factor) O + P V       ->  registers
@@ -62,12 +63,11 @@ __device__ __forceinline__ void load_queries(const AttnCall& a, const AttnRows& 
 // Loads a tile of K or V as halves. Positions that no vector of the block sees become zero, so that
 // a weight of zero never meets a NaN.
 template <int D, int Threads, KvType KV>
-__device__ __forceinline__ void load_kv(smem<half> to, const void* base, const void* scale,
+__device__ __forceinline__ void load_kv(smem<half> to, const uint8_t* base, const uint8_t* scale,
                                         int tile, PositionRange range, const AttnCall& a,
-                                        int kv_head) {
+                                        const AttnRows& rows) {
     constexpr int kChunks = D / 8, kStride = D + 8;
-    // A tile does not wrap: capacities are multiples of 256.
-    const int slot = tile % a.capacity;
+    const KvTile place(a, rows, tile);
     for (int i = int(threadIdx.x); i < kKeys * kChunks; i += Threads) {
         const int kk = i / kChunks, c = i % kChunks;
         const smem<half> at = to + (kk * kStride + c * 8);
@@ -75,7 +75,8 @@ __device__ __forceinline__ void load_kv(smem<half> to, const void* base, const v
             shared_cast<uint4>(at)[0] = make_uint4(0, 0, 0, 0);
             continue;
         }
-        const KvRow<KV> row(base, scale, size_t(slot + kk) * a.n_head_kv + kv_head, D);
+        const KvRow<KV> row(base + place.page, scale + place.page,
+                            size_t(place.slot + kk) * a.n_head_kv + rows.kv_head, D);
         if constexpr (KV == KvType::f16) {
             cp_async16(at, row.p + c * 8);
         } else {
@@ -208,8 +209,9 @@ __global__ void __launch_bounds__(tile_warps(16 * MT) * 32) tile_kernel(AttnCall
     constexpr int kMine = (D / 8 + kWarps - 1) / kWarps;  // output column tiles of a warp
     PILLION_DYNAMIC_SHARED(unsigned char, base);
     const TileShared<D, kRows> s(base);
-    const int kv_head = int(blockIdx.x), first = int(blockIdx.y) * kRows;
-    const AttnRows rows(a, kv_head);
+    const int number = int(blockIdx.y);
+    const AttnRows rows = rows_of_block<kRows>(a, int(blockIdx.x), number);
+    const int first = first_of_block<kRows>(rows, number);
     if (first >= rows.n_vectors) return;
     const PositionRange range = rows.seen_by_any(first, kRows);
 
@@ -223,15 +225,14 @@ __global__ void __launch_bounds__(tile_warps(16 * MT) * 32) tile_kernel(AttnCall
     float m = -INFINITY, l = 0.0f;
     for (int tile = range.begin / kKeys * kKeys; tile < range.end; tile += kKeys) {
         __syncthreads();  // the last tile is finished
-        load_kv<D, kThreads, KV>(s.k, a.k, a.k_scale, tile, range, a, kv_head);
+        load_kv<D, kThreads, KV>(s.k, a.k, a.k_scale, tile, range, a, rows);
         if constexpr (!kShareKv)
-            load_kv<D, kThreads, KV>(s.v, a.v, a.v_scale, tile, range, a, kv_head);
+            load_kv<D, kThreads, KV>(s.v, a.v, a.v_scale, tile, range, a, rows);
         cp_async_wait<kShareKv ? 0 : 1>();
         __syncthreads();
         score_tile<D, MT>(a, tile, s);
         __syncthreads();
-        if constexpr (kShareKv)
-            load_kv<D, kThreads, KV>(s.v, a.v, a.v_scale, tile, range, a, kv_head);
+        if constexpr (kShareKv) load_kv<D, kThreads, KV>(s.v, a.v, a.v_scale, tile, range, a, rows);
         update_softmax<D, kRows>(m, l, s);
         cp_async_wait<0>();
         __syncthreads();
@@ -281,8 +282,7 @@ size_t attn_tile_shared(int d, int rows) {
 }
 
 void attn_tile(const AttnPlan& plan, KvType kv, const AttnCall& c, stream_t stream) {
-    const int vectors = c.rows.bound * (c.n_head / c.n_head_kv);
-    const dim3 grid(c.n_head_kv, (vectors + plan.rows - 1) / plan.rows);
+    const dim3 grid(c.n_head_kv, attn_blocks(plan, c.rows, c.n_head / c.n_head_kv));
     const bool known = with_instance(c.d, plan.rows, kv, [&](auto kernel) {
         launch("attn_tile", kernel, grid, dim3(tile_warps(plan.rows) * 32), plan.shared_bytes,
                stream, c);
