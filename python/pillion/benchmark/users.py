@@ -1,0 +1,158 @@
+"""Requests of several users at once to an engine, through its public face, and the times at which
+their pieces came."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import Cancelled, Engine, EngineStats, Generation, Model, Piece, Request, SamplingParams
+from ..pair import Draft
+from .simulated_acceptance import SimulatedAcceptance
+from .timeline import Arrival, Interval, arrivals_of
+
+now = time.perf_counter
+
+
+@dataclass
+class Maker:
+    """Makes requests: greedy, of a given length, whatever token would end the text."""
+
+    model: Model
+    chance: float | None = None
+    """Acceptance of each draft, simulated; None: as it comes."""
+
+    def __post_init__(self) -> None:
+        ends = self.model.tokenizer.end_tokens
+        self._ends = ends
+        self._sampling = SamplingParams(temperature=0, logit_bias=dict.fromkeys(ends, -math.inf))
+        self._seed = 0
+
+    def request(self, prompt: Sequence[int], n: int, draft: Draft) -> Request:
+        """n: tokens to write."""
+        self._seed += 1
+        constraint: Callable[[], Any] | None = None
+        if self.chance is not None and draft != 0:
+            chance, seed, n_vocab = self.chance, self._seed, self.model.n_vocab
+
+            def constraint() -> SimulatedAcceptance:
+                return SimulatedAcceptance(chance, seed, n_vocab, self._ends)
+
+        return Request(
+            list(prompt),
+            sampling=self._sampling,
+            max_tokens=n,
+            draft=draft,
+            constraint=constraint,
+        )
+
+
+@dataclass
+class Text:
+    """What one user saw."""
+
+    generation: Generation
+    submitted: float
+    stamped: list[tuple[float, Piece]] = field(default_factory=list)
+    ended: bool = False
+
+    @property
+    def begun(self) -> bool:
+        """True once a piece came."""
+        return bool(self.stamped)
+
+    @property
+    def first_ms(self) -> float:
+        """Milliseconds from the submission to the first piece."""
+        return 1e3 * (self.stamped[0][0] - self.submitted)
+
+    @property
+    def arrivals(self) -> list[Arrival]:
+        """Its rounds."""
+        return arrivals_of(self.stamped)
+
+    async def read(self, look: Callable[[], None] | None = None) -> None:
+        """Takes pieces until the end. look: called behind each piece and at the end."""
+        with contextlib.suppress(Cancelled):  # somebody stopped it
+            async for piece in self.generation:
+                self.stamped.append((now(), piece))
+                if look is not None:
+                    look()
+        self.ended = True
+        if look is not None:
+            look()
+
+
+def submit(engine: Engine, requests: Sequence[Request]) -> list[Text]:
+    """All at once."""
+    texts = []
+    for request in requests:
+        begin = now()
+        texts.append(Text(engine.submit(request), begin))
+    return texts
+
+
+def finish(engine: Engine, requests: Sequence[Request]) -> None:
+    """Waits for the texts of the requests, which nobody reads."""
+    for text in submit(engine, requests):
+        text.generation.result()
+
+
+async def until_all_begin(texts: Sequence[Text]) -> None:
+    """Reads texts until each has begun, then stops them."""
+    all_begun = asyncio.Event()
+
+    def look() -> None:
+        if all(text.begun or text.ended for text in texts):
+            all_begun.set()
+
+    tasks = [asyncio.create_task(text.read(look)) for text in texts]
+    await all_begun.wait()
+    for text in texts:
+        text.generation.close()
+    await asyncio.gather(*tasks)
+
+
+@dataclass
+class Counted:
+    """Counts of an engine, and when they were read."""
+
+    time: float
+    stats: EngineStats
+
+
+class Together:
+    """Reads texts to their ends, and the engine's counts where the part begins and ends in which
+    all of them are written."""
+
+    def __init__(self, engine: Engine, texts: Sequence[Text]) -> None:
+        self._engine = engine
+        self.texts = texts
+        self.first: Counted | None = None
+        self.last: Counted | None = None
+
+    async def read(self) -> None:
+        """To the ends. Raises what ended a text early."""
+        await asyncio.gather(*(text.read(self._look) for text in self.texts))
+        for text in self.texts:
+            text.generation.result()
+
+    def _look(self) -> None:
+        if self.first is None and all(text.begun for text in self.texts):
+            self.first = self._count()
+        if self.last is None and any(text.ended for text in self.texts):
+            self.last = self._count()
+
+    def _count(self) -> Counted:
+        return Counted(now(), self._engine.stats())
+
+    @property
+    def counted_window(self) -> Interval:
+        """Between the two readings."""
+        assert self.first is not None and self.last is not None
+        return self.first.time, self.last.time
