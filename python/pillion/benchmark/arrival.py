@@ -12,7 +12,7 @@ from typing import Any
 from .. import Engine, UsageError
 from ..engine.scheduler import ROUNDS, ROWS_MIN, TARGET
 from ..pair import DRAFT_MAX
-from .parallel import PLAIN, Mode, Result, Setting
+from .setting import PLAIN, Mode, Result, Setting
 from .timeline import gap_summary, gaps_across_ms, gaps_ms, spread
 from .users import Maker, Text, submit
 

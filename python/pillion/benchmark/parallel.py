@@ -6,79 +6,17 @@ import asyncio
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from .. import Engine, Model, UsageError
-from ..pair import DRAFT_MAX, Draft
+from .. import Engine, Request
+from ..pair import DRAFT_MAX
 from .library_clock import LibraryClock
+from .setting import PLAIN, Mode, Result, Setting
 from .timeline import Spread, common_window, gap_summary, gaps_ms, rates, spread
-from .users import Maker, Together, finish, submit, until_all_begin
+from .users import Maker, Together, finish, until_all_begin
 
-Result = dict[str, Any]
-
-PLAIN, AUTO, FIXED = "plain", "auto", "fixed"
 _WARM_ROWS, _WARM_TOKENS = 64, 8
-
-
-@dataclass(frozen=True)
-class Mode:
-    """How the users draft."""
-
-    name: str
-    """PLAIN (an engine without a drafter), AUTO or FIXED."""
-    lengths: tuple[Draft, ...] = (0,)
-    """Draft lengths; the users have them in turn."""
-
-    def of_user(self, number: int) -> Draft:
-        """The draft length of a user."""
-        return self.lengths[number % len(self.lengths)]
-
-    @property
-    def shown(self) -> Draft | list[Draft]:
-        """For results."""
-        return self.lengths[0] if len(self.lengths) == 1 else list(self.lengths)
-
-
-@dataclass
-class Setting:
-    """What is measured."""
-
-    model: Model
-    drafter: Any = None
-    """As `Pair`'s; None: nothing drafts."""
-    sizes: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the slots' contexts, without n_ctx."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the slots' pairs."""
-    prompt: Callable[[int], list[int]] = lambda number: [number]
-    """The prompt of a number; no two begin alike."""
-    n_prompt: int = 512
-    n_gen: int = 128
-    repeats: int = 5
-    chance: float | None = None
-    """Acceptance of each draft, simulated; None: as it comes."""
-
-    def engine(self, mode: Mode, parallel: int, n_ctx: int) -> Engine:
-        """Slots for so many users."""
-        sizes = {**self.sizes, "n_ctx": n_ctx, "n_outputs": DRAFT_MAX + 1}
-        plain = mode.name == PLAIN
-        return Engine(
-            self.model,
-            sizes=sizes,
-            drafter=None if plain else self.drafter,
-            options=None if plain else self.options,
-            parallel=parallel,
-            queue_limit=None,
-        )
-
-    def check(self, n_ctx: int, said: str) -> int:
-        """n_ctx, if the model was trained for it; else raises `UsageError`. said: of what is too
-        long."""
-        most = self.model.n_ctx_train
-        if n_ctx > most:
-            raise UsageError(f"{said} do not fit the model's {most} positions")
-        return n_ctx
 
 
 @dataclass
@@ -98,6 +36,19 @@ class Taken:
     python_cpu_ms: float
 
 
+class Step(NamedTuple):
+    """One measurement of the run. beside: the number of users whose modes it stands beside."""
+
+    beside: int
+    users: int
+    mode: Mode
+
+    @property
+    def is_base(self) -> bool:
+        """One user without drafter."""
+        return self.users == 1 and self.mode.name == PLAIN
+
+
 class Parallel:
     """Measures users of one engine a mode, all with slots for the largest number of users.
 
@@ -105,23 +56,26 @@ class Parallel:
     has its first token. Then the same prompts, which the caches hold now, begin together again, and
     all texts are written to their ends: their speed counts from when the last one has begun until
     the first one ends.
+
+    modes: the first is PLAIN. One user of it is measured beside each number of users, for machines
+    drift.
     """
 
     def __init__(self, setting: Setting, users: Sequence[int], modes: Sequence[Mode]) -> None:
         self._of = setting
-        self.users = sorted({1, *users})  # one user without drafter is what ratios are against
-        self._asked = set(users)
+        self.users = sorted(set(users))
         self.modes = modes
         self._maker = Maker(setting.model, setting.chance)
         self._prompts = iter(range(1, 1 << 30))
         self._taken: dict[tuple[int, str], list[Taken]] = {}
+        self._base: dict[int, list[float]] = {n: [] for n in self.users}  # by users beside it
 
     def run(self, report: Callable[[int, int], None]) -> list[Result]:
         """report: called with (measurements done, all of them)."""
         of, parallel = self._of, self.users[-1]
         said = f"-p {of.n_prompt} and -n {of.n_gen}"
         n_ctx = of.check(of.n_prompt + of.n_gen + 2 * DRAFT_MAX + 2, said)
-        order = list(self._order())
+        steps = list(self._steps())
         with LibraryClock() as clock, ExitStack() as stack:
             engines: dict[bool, Engine] = {}
             for mode in self.modes:
@@ -129,25 +83,23 @@ class Parallel:
                 if plain not in engines:
                     engines[plain] = stack.enter_context(of.engine(mode, parallel, n_ctx))
                 self._warm_up(engines[plain], mode)
-            for done, (n, mode) in enumerate(order):
-                report(done, len(order))
-                taken = self._measure(engines[mode.name == PLAIN], clock, n, mode)
-                self._taken.setdefault((n, mode.name), []).append(taken)
-        return [
-            self._result(n, mode) for n in self.users for mode in self.modes if self._has(n, mode)
-        ]
+            for done, step in enumerate(steps):
+                report(done, len(steps))
+                taken = self._measure(engines[step.mode.name == PLAIN], clock, step)
+                if step.is_base:
+                    self._base[step.beside].append(sum(taken.rates))
+                if step.users == step.beside:
+                    self._taken.setdefault((step.users, step.mode.name), []).append(taken)
+        return [self._result(n, mode) for n in self.users for mode in self.modes]
 
-    def _has(self, n: int, mode: Mode) -> bool:
-        return n in self._asked or mode.name == PLAIN
-
-    def _order(self) -> Iterator[tuple[int, Mode]]:
+    def _steps(self) -> Iterator[Step]:
         """Modes take turns, and each is the first one now and then."""
         for number in range(self._of.repeats):
             for n in self.users:
+                if n > 1:
+                    yield Step(n, 1, self.modes[0])
                 for i in range(len(self.modes)):
-                    mode = self.modes[(i + number) % len(self.modes)]
-                    if self._has(n, mode):
-                        yield n, mode
+                    yield Step(n, n, self.modes[(i + number) % len(self.modes)])
 
     def _new_prompts(self, n: int) -> list[list[int]]:
         return [self._of.prompt(next(self._prompts)) for _ in range(n)]
@@ -157,28 +109,30 @@ class Parallel:
         prompts = [one[:_WARM_ROWS] for one in self._new_prompts(engine.parallel)]
         finish(engine, self._requests(prompts, mode, min(_WARM_TOKENS, self._of.n_gen)))
 
-    def _requests(self, prompts: Sequence[list[int]], mode: Mode, n: int) -> list[Any]:
+    def _requests(self, prompts: Sequence[list[int]], mode: Mode, n: int) -> list[Request]:
         return [
             self._maker.request(prompt, n, mode.of_user(number))
             for number, prompt in enumerate(prompts)
         ]
 
-    def _measure(self, engine: Engine, clock: LibraryClock, n: int, mode: Mode) -> Taken:
-        prompts, n_gen = self._new_prompts(n), self._of.n_gen
+    def _measure(self, engine: Engine, clock: LibraryClock, step: Step) -> Taken:
+        prompts, n_gen, mode = self._new_prompts(step.users), self._of.n_gen, step.mode
         engine.forget()
-        first = submit(engine, self._requests(prompts, mode, n_gen))
-        asyncio.run(until_all_begin(first))
+        first = asyncio.run(until_all_begin(engine, self._requests(prompts, mode, n_gen)))
         finish(engine, self._requests(prompts, mode, 1))  # whatever the stopped ones left behind
         clock.forget()
-        together = Together(engine, submit(engine, self._requests(prompts, mode, n_gen)))
-        asyncio.run(together.read())
+        together = Together(engine)
+        asyncio.run(together.read(self._requests(prompts, mode, n_gen)))
         return _taken([text.first_ms for text in first], together, clock)
+
+    def _totals(self, n: int, mode: Mode) -> list[float]:
+        """Tokens per second of all users, for each repeat."""
+        return [sum(one.rates) for one in self._taken[n, mode.name]]
 
     def _result(self, n: int, mode: Mode) -> Result:
         """A row: what its measurements gave together."""
         found, of = self._taken[n, mode.name], self._of
-        totals = [sum(one.rates) for one in found]
-        base = [sum(one.rates) for one in self._taken[1, PLAIN]]
+        totals = self._totals(n, mode)
         rounds = sum(one.rounds for one in found)
         user_rounds = sum(one.user_rounds for one in found)
         drafted = sum(one.drafted for one in found)
@@ -191,7 +145,9 @@ class Parallel:
             "n": of.n_gen,
             "repeats": len(found),
             "tokens_per_second": spread(totals),
-            "over_one_plain": spread([a / b for a, b in zip(totals, base, strict=True)]),
+            "over_one_plain": _ratio(totals, self._base[n]),
+            "over_plain": _ratio(totals, self._totals(n, self.modes[0])),
+            "over_one_user": _ratio(totals, self._totals(1, mode)) if 1 in self.users else None,
             "user_tokens_per_second": _all_of(found, "rates"),
             "first_token_ms": _all_of(found, "first_ms"),
             "gap_ms": gap_summary([ms for one in found for ms in one.gaps_ms]),
@@ -204,6 +160,11 @@ class Parallel:
             "python_cpu_ms": spread([one.python_cpu_ms for one in found]),
             "simulated_acceptance": of.chance if mode.name != PLAIN else None,
         }
+
+
+def _ratio(speeds: Sequence[float], base: Sequence[float]) -> Spread:
+    """Of the measurements of the same repeats."""
+    return spread([a / b for a, b in zip(speeds, base, strict=True)])
 
 
 def _taken(first_ms: list[float], together: Together, clock: LibraryClock) -> Taken:

@@ -83,6 +83,7 @@ class Text:
                 self.stamped.append((now(), piece))
                 if look is not None:
                     look()
+                await asyncio.sleep(0)  # a late reader does not let one user pass the others
         self.ended = True
         if look is not None:
             look()
@@ -103,9 +104,10 @@ def finish(engine: Engine, requests: Sequence[Request]) -> None:
         text.generation.result()
 
 
-async def until_all_begin(texts: Sequence[Text]) -> None:
-    """Reads texts until each has begun, then stops them."""
+async def until_all_begin(engine: Engine, requests: Sequence[Request]) -> list[Text]:
+    """Reads the texts of the requests until each has begun, then stops them."""
     all_begun = asyncio.Event()
+    texts = submit(engine, requests)
 
     def look() -> None:
         if all(text.begun or text.ended for text in texts):
@@ -116,6 +118,7 @@ async def until_all_begin(texts: Sequence[Text]) -> None:
     for text in texts:
         text.generation.close()
     await asyncio.gather(*tasks)
+    return texts
 
 
 @dataclass
@@ -130,14 +133,15 @@ class Together:
     """Reads texts to their ends, and the engine's counts where the part begins and ends in which
     all of them are written."""
 
-    def __init__(self, engine: Engine, texts: Sequence[Text]) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.texts = texts
+        self.texts: list[Text] = []
         self.first: Counted | None = None
         self.last: Counted | None = None
 
-    async def read(self) -> None:
-        """To the ends. Raises what ended a text early."""
+    async def read(self, requests: Sequence[Request]) -> None:
+        """Submits all at once. Raises what ended a text early."""
+        self.texts = submit(self._engine, requests)
         await asyncio.gather(*(text.read(self._look) for text in self.texts))
         for text in self.texts:
             text.generation.result()

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from .. import Model, Pair, find_drafter
 from ..benchmark.measure import Measure, Result, break_even
-from ..benchmark.parallel import Setting
 from ..benchmark.placeholder import write_placeholder
+from ..benchmark.setting import Setting
 from ..drafter_file import drafter_beside
 from ..models import GENESIS
 from ..pair import DRAFT_MAX, LOOKUP, Draft

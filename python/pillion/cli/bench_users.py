@@ -14,7 +14,8 @@ from rich.table import Table
 
 from ..benchmark.arrival import Arriving
 from ..benchmark.measure import chance_of
-from ..benchmark.parallel import AUTO, FIXED, PLAIN, Mode, Parallel, Result, Setting
+from ..benchmark.parallel import Parallel
+from ..benchmark.setting import AUTO, FIXED, PLAIN, Mode, Result, Setting
 from ..engine.engine import PARALLEL_MAX
 from ..pair import DRAFT_MAX, LOOKUP, Draft
 from .console import fail, progress
@@ -88,8 +89,8 @@ def show_users(results: Sequence[Result]) -> None:
     """Prints the rows as tables."""
     rows = [one for one in results if one["test"] == "parallel"]
     table = _table(
-        "users drafts tokens/s x,one,plain each first,ms gap,ms p95 max accepted a,round rows "
-        "python,ms cpu"
+        "users drafts tokens/s x,one,plain x,plain each first,ms gap,ms p95 max accepted a,round "
+        "rows python,ms cpu"
     )
     for one in rows:
         gaps, share, per_run = one["gap_ms"], one["acceptance"], one["rows_per_run"]
@@ -98,6 +99,7 @@ def show_users(results: Sequence[Result]) -> None:
             _drafts(one),
             _range(one["tokens_per_second"], 1),
             _range(one["over_one_plain"], 2),
+            f"{one['over_plain']['median']:.2f}",
             _range(one["user_tokens_per_second"], 1),
             _range(one["first_token_ms"], 0),
             *(f"{gaps[name]:.1f}" for name in ("median", "p95", "max")),
