@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 from .. import Engine, Request
@@ -14,7 +16,7 @@ from ..pair import DRAFT_MAX
 from .library_clock import LibraryClock
 from .setting import PLAIN, Mode, Result, Setting
 from .timeline import Spread, common_window, gap_summary, gaps_ms, rates, spread
-from .users import Maker, Together, finish, until_all_begin
+from .users import Counts, Maker, Together, finish, until_all_begin
 
 _WARM_ROWS, _WARM_TOKENS = 64, 8
 
@@ -26,11 +28,10 @@ class Taken:
     rates: list[float]
     first_ms: list[float]
     gaps_ms: list[float]
-    rounds: int
-    user_rounds: int
-    tokens: int
-    drafted: int
-    accepted: int
+    all: Counts
+    """From the submission to the last end."""
+    together: Counts
+    """While all wrote."""
     round_ms: float
     python_ms: float
     python_cpu_ms: float
@@ -133,9 +134,9 @@ class Parallel:
         """A row: what its measurements gave together."""
         found, of = self._taken[n, mode.name], self._of
         totals = self._totals(n, mode)
-        rounds = sum(one.rounds for one in found)
-        user_rounds = sum(one.user_rounds for one in found)
-        drafted = sum(one.drafted for one in found)
+        counts = reduce(add, (one.all for one in found))
+        together = reduce(add, (one.together for one in found))
+        rows = together.user_rounds + together.drafted
         return {
             "test": "parallel",
             "users": n,
@@ -151,10 +152,10 @@ class Parallel:
             "user_tokens_per_second": _all_of(found, "rates"),
             "first_token_ms": _all_of(found, "first_ms"),
             "gap_ms": gap_summary([ms for one in found for ms in one.gaps_ms]),
-            "rounds": rounds,
-            "rows_per_run": (user_rounds + drafted) / rounds if rounds else None,
-            "tokens_per_round": sum(one.tokens for one in found) / user_rounds,
-            "acceptance": sum(one.accepted for one in found) / drafted if drafted else None,
+            "rounds": counts.rounds,
+            "rows_per_run": rows / together.rounds if together.rounds else None,
+            "tokens_per_round": counts.tokens / counts.user_rounds,
+            "acceptance": counts.accepted / counts.drafted if counts.drafted else None,
             "round_ms": statistics.median(one.round_ms for one in found),
             "python_ms": spread([one.python_ms for one in found]),
             "python_cpu_ms": spread([one.python_cpu_ms for one in found]),
@@ -170,24 +171,17 @@ def _ratio(speeds: Sequence[float], base: Sequence[float]) -> Spread:
 def _taken(first_ms: list[float], together: Together, clock: LibraryClock) -> Taken:
     users = [text.arrivals for text in together.texts]
     window = common_window(users)
-    assert together.first is not None and together.last is not None
-    before, after = together.first.stats, together.last.stats
-    begin, end = together.counted_window
-    outside = clock.outside((begin, end))
-    rounds, tokens = after.rounds - before.rounds, after.tokens - before.tokens
-    drafted_rounds = sum(after.draft_lengths) - sum(before.draft_lengths)
+    outside = clock.outside(together.window)
+    per_round = 1e3 / max(together.together.rounds, 1)
     return Taken(
         rates=rates(users, window),
         first_ms=first_ms,
         gaps_ms=[ms for arrivals in users for ms in gaps_ms(arrivals, window)],
-        rounds=rounds,
-        user_rounds=drafted_rounds or tokens,  # without a drafter a round is a token
-        tokens=tokens,
-        drafted=after.drafted - before.drafted,
-        accepted=after.accepted - before.accepted,
-        round_ms=1e3 * (end - begin) / max(rounds, 1),
-        python_ms=1e3 * outside.seconds / max(rounds, 1),
-        python_cpu_ms=1e3 * outside.used / max(rounds, 1),
+        all=together.all,
+        together=together.together,
+        round_ms=per_round * (together.window[1] - together.window[0]),
+        python_ms=per_round * outside.seconds,
+        python_cpu_ms=per_round * outside.used,
     )
 
 

@@ -8,7 +8,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from .. import Cancelled, Engine, EngineStats, Generation, Model, Piece, Request, SamplingParams
@@ -122,41 +122,58 @@ async def until_all_begin(engine: Engine, requests: Sequence[Request]) -> list[T
 
 
 @dataclass
-class Counted:
-    """Counts of an engine, and when they were read."""
+class Counts:
+    """What an engine counted between two readings."""
 
-    time: float
-    stats: EngineStats
+    rounds: int
+    """Runs that wrote."""
+    user_rounds: int
+    """Rounds of users; several may be in one run."""
+    tokens: int
+    drafted: int
+    accepted: int
+
+    @classmethod
+    def between(cls, before: EngineStats, after: EngineStats) -> Counts:
+        """The differences."""
+        tokens = after.tokens - before.tokens
+        rounds_of_pairs = sum(after.draft_lengths) - sum(before.draft_lengths)
+        return cls(
+            after.rounds - before.rounds,
+            rounds_of_pairs or tokens,  # without a drafter a round is a token
+            tokens,
+            after.drafted - before.drafted,
+            after.accepted - before.accepted,
+        )
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 class Together:
-    """Reads texts to their ends, and the engine's counts where the part begins and ends in which
-    all of them are written."""
+    """Reads texts to their ends, and the engine's counts: of all, and of the part in which all are
+    written, as far as a reader sees that."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._first: tuple[float, EngineStats] | None = None
+        self._last: tuple[float, EngineStats] | None = None
         self.texts: list[Text] = []
-        self.first: Counted | None = None
-        self.last: Counted | None = None
 
     async def read(self, requests: Sequence[Request]) -> None:
         """Submits all at once. Raises what ended a text early."""
+        before = self._engine.stats()
         self.texts = submit(self._engine, requests)
         await asyncio.gather(*(text.read(self._look) for text in self.texts))
         for text in self.texts:
             text.generation.result()
+        self.all = Counts.between(before, self._engine.stats())
+        assert self._first is not None and self._last is not None
+        self.together = Counts.between(self._first[1], self._last[1])
+        self.window: Interval = self._first[0], self._last[0]
 
     def _look(self) -> None:
-        if self.first is None and all(text.begun for text in self.texts):
-            self.first = self._count()
-        if self.last is None and any(text.ended for text in self.texts):
-            self.last = self._count()
-
-    def _count(self) -> Counted:
-        return Counted(now(), self._engine.stats())
-
-    @property
-    def counted_window(self) -> Interval:
-        """Between the two readings."""
-        assert self.first is not None and self.last is not None
-        return self.first.time, self.last.time
+        if self._first is None and all(text.begun for text in self.texts):
+            self._first = now(), self._engine.stats()
+        if self._last is None and any(text.ended for text in self.texts):
+            self._last = now(), self._engine.stats()
