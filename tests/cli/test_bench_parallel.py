@@ -1,11 +1,12 @@
 """`pillion bench --parallel`: what it prints and refuses. How fast anything is, no test asks."""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
-from build import PACKAGE
+from build import PACKAGE, REPOSITORY
 from test_cli import pillion, toy  # noqa: F401 - fixtures
 
 TINY = PACKAGE / "models" / "tiny-target.gguf"
@@ -58,6 +59,21 @@ def test_the_rows_of_the_tiny_pair(of_tiny_pair):
     assert rows[0]["over_one_plain"] == {"median": 1, "min": 1, "max": 1}
     fixed = rows[5]
     assert 0 < fixed["acceptance"] < 1 and fixed["tokens_per_round"] > 1
+
+
+def test_the_page_tells_of_every_field(of_tiny_pair):
+    page = (REPOSITORY / "docs" / "benchmarking.md").read_text(encoding="utf-8")
+    tables = page[page.index("### JSON") :].split("| field of a row with ")[1:]
+    for test, table in zip(("parallel", "arrival"), tables, strict=True):
+        assert table.startswith(f'`"test": "{test}"`')
+        fields = set(next(one for one in of_tiny_pair if one["test"] == test)) - {"test"}
+        told = {
+            name
+            for line in table.splitlines()[2:]
+            if line.startswith("| `")
+            for name in re.findall(r"`(\w+)`", line.split("|")[1])
+        }
+        assert told == fields
 
 
 def test_an_arrival_beside_a_text(of_tiny_pair):
