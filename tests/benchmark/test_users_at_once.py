@@ -1,6 +1,7 @@
 """The arithmetic of `pillion bench --parallel` on made-up times, simulated acceptance, and the
 clock of the library. How fast anything is, no test asks."""
 
+import asyncio
 import importlib
 import threading
 from types import SimpleNamespace
@@ -161,6 +162,54 @@ def test_an_engine_writes_with_simulated_acceptance(
         all_stand, none_stand = (one.result().speculation for one in found)
     assert all_stand.acceptance == 1 and none_stand.acceptance == 0
     assert none_stand.drafted > 100 and len(found[0].tokens) == len(found[1].tokens) == 40
+
+
+# ---- users of an engine ----
+
+
+@pytest.fixture
+def users(fake):
+    return importlib.import_module("pillion_fake.benchmark.users")
+
+
+@pytest.fixture
+def engine(fake, strings, toy_file):
+    with (
+        fake.Model.open(toy_file()) as model,
+        fake.Engine(model, sizes={"n_ctx": 256, "n_outputs": 9}, parallel=2) as engine,
+    ):
+        yield engine
+
+
+def requests(fake, n, tokens):
+    return [fake.Request([65 + number], max_tokens=tokens) for number in range(n)]
+
+
+def test_users_read_to_their_ends(fake, users, engine, strings):
+    strings.slow(500)
+    together = users.Together(engine)
+    asyncio.run(together.read(requests(fake, 2, 30)))
+    assert [sum(one.tokens for one in text.arrivals) for text in together.texts] == [30, 30]
+    assert together.all.tokens == together.all.user_rounds == 60
+    assert 0 <= together.together.rounds <= together.all.rounds < 60
+    assert together.window[0] <= together.window[1]
+
+
+def test_users_leave_when_all_have_begun(fake, users, engine, strings):
+    strings.slow(500)
+    texts = asyncio.run(users.until_all_begin(engine, requests(fake, 2, 200)))
+    assert all(text.first_ms > 0 and text.ended for text in texts)
+    assert engine.stats().writing == 0
+
+
+@pytest.mark.parametrize("call", ["until_all_begin", "Together"])
+def test_what_ends_a_text_is_raised(fake, users, engine, strings, call):
+    """Nobody waits for the first token of a text that failed."""
+    strings.fail("pillion_pair_run", 8, "the device is gone")
+    asked = requests(fake, 2, 30)
+    body = users.until_all_begin if call == "until_all_begin" else None
+    with pytest.raises(fake.PillionError, match="the device is gone"):
+        asyncio.run(body(engine, asked) if body else users.Together(engine).read(asked))
 
 
 # ---- the clock ----

@@ -108,12 +108,13 @@ class _Some:
             self._there.set()
 
     async def pieces(self, n: int) -> None:
-        """Waits for n more of them. Raises `UsageError` if the text ends before."""
+        """Waits for n more of them. Raises what ended the text before, or `UsageError`."""
         self._wanted = len(self._text.stamped) + n
         self._there.clear()
         self.look()
         await self._there.wait()
         if len(self._text.stamped) < self._wanted:
+            self._text.generation.result()
             n = len(self._text.generation.tokens)
             raise UsageError(f"the text beside --arrival was over after {n} tokens, too early")
 

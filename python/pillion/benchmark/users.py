@@ -4,7 +4,6 @@ their pieces came."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -77,15 +76,18 @@ class Text:
         return arrivals_of(self.stamped)
 
     async def read(self, look: Callable[[], None] | None = None) -> None:
-        """Takes pieces until the end. look: called behind each piece and at the end."""
-        with contextlib.suppress(Cancelled):  # somebody stopped it
+        """Takes pieces until the end. look: called behind each piece and at the end. Raises what
+        ended the text, unless somebody stopped it."""
+        look = look or (lambda: None)
+        try:
             async for piece in self.generation:
                 self.stamped.append((now(), piece))
-                if look is not None:
-                    look()
+                look()
                 await asyncio.sleep(0)  # a late reader does not let one user pass the others
-        self.ended = True
-        if look is not None:
+        except Cancelled:
+            pass
+        finally:
+            self.ended = True
             look()
 
 
