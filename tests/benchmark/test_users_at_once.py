@@ -192,7 +192,7 @@ def test_users_read_to_their_ends(fake, users, engine, strings):
     assert [sum(one.tokens for one in text.arrivals) for text in together.texts] == [30, 30]
     assert together.all.tokens == together.all.user_rounds == 60
     assert 0 <= together.together.rounds <= together.all.rounds < 60
-    assert together.window[0] <= together.window[1]
+    assert together.window[0] <= together.window[1] and 0 <= together.late < 1
 
 
 def test_users_leave_when_all_have_begun(fake, users, engine, strings):
@@ -200,6 +200,20 @@ def test_users_leave_when_all_have_begun(fake, users, engine, strings):
     texts = asyncio.run(users.until_all_begin(engine, requests(fake, 2, 200)))
     assert all(text.first_ms > 0 and text.ended for text in texts)
     assert engine.stats().writing == 0
+
+
+def test_a_late_reader_is_noticed(fake, users, engine):
+    """The first text is complete before anybody looks at it."""
+
+    class Late(users.Together):
+        def _look(self):
+            if self._first is None:
+                self.texts[1].generation.result()
+            super()._look()
+
+    together = Late(engine)
+    asyncio.run(together.read(requests(fake, 2, 40)))
+    assert together.late > 0.5
 
 
 @pytest.mark.parametrize("call", ["until_all_begin", "Together"])

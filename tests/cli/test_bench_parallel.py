@@ -16,7 +16,7 @@ FIELDS = {
     "test", "users", "mode", "draft", "ctx", "n", "repeats", "tokens_per_second", "over_one_plain",
     "over_plain", "over_one_user", "user_tokens_per_second", "first_token_ms", "gap_ms", "rounds",
     "rows_per_run", "tokens_per_round", "acceptance", "round_ms", "python_ms", "python_cpu_ms",
-    "simulated_acceptance",
+    "late", "simulated_acceptance",
 }  # fmt: skip
 
 

@@ -19,6 +19,9 @@ from .timeline import Spread, common_window, gap_summary, gaps_ms, rates, spread
 from .users import Counts, Maker, Together, finish, until_all_begin
 
 _WARM_ROWS, _WARM_TOKENS = 64, 8
+_TRIES = 3
+LATE = 0.1
+"""Share of the tokens. A measurement whose reader was later is made again, a few times."""
 
 
 @dataclass
@@ -35,6 +38,8 @@ class Taken:
     round_ms: float
     python_ms: float
     python_cpu_ms: float
+    late: float
+    """As of `Together`."""
 
 
 class Step(NamedTuple):
@@ -86,7 +91,7 @@ class Parallel:
                 self._warm_up(engines[plain], mode)
             for done, step in enumerate(steps):
                 report(done, len(steps))
-                taken = self._measure(engines[step.mode.name == PLAIN], clock, step)
+                taken = self._measured(engines[step.mode.name == PLAIN], clock, step)
                 if step.is_base:
                     self._base[step.beside].append(sum(taken.rates))
                 if step.users == step.beside:
@@ -115,6 +120,13 @@ class Parallel:
             self._maker.request(prompt, n, mode.of_user(number))
             for number, prompt in enumerate(prompts)
         ]
+
+    def _measured(self, engine: Engine, clock: LibraryClock, step: Step) -> Taken:
+        """A measurement with a reader that was in time, or the best of a few."""
+        found: list[Taken] = []
+        while len(found) < _TRIES and all(one.late > LATE for one in found):
+            found.append(self._measure(engine, clock, step))
+        return min(found, key=lambda one: one.late)
 
     def _measure(self, engine: Engine, clock: LibraryClock, step: Step) -> Taken:
         prompts, n_gen, mode = self._new_prompts(step.users), self._of.n_gen, step.mode
@@ -159,6 +171,7 @@ class Parallel:
             "round_ms": statistics.median(one.round_ms for one in found),
             "python_ms": spread([one.python_ms for one in found]),
             "python_cpu_ms": spread([one.python_cpu_ms for one in found]),
+            "late": max(one.late for one in found),
             "simulated_acceptance": of.chance if mode.name != PLAIN else None,
         }
 
@@ -182,6 +195,7 @@ def _taken(first_ms: list[float], together: Together, clock: LibraryClock) -> Ta
         round_ms=per_round * (together.window[1] - together.window[0]),
         python_ms=per_round * outside.seconds,
         python_cpu_ms=per_round * outside.used,
+        late=together.late,
     )
 
 

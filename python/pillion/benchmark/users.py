@@ -154,7 +154,11 @@ class Counts:
 
 class Together:
     """Reads texts to their ends, and the engine's counts: of all, and of the part in which all are
-    written, as far as a reader sees that."""
+    written, as far as a reader sees that.
+
+    `late` is the share of the tokens that were written and not read when the last user was seen to
+    begin. On a busy machine the reader may get no processor, and what it sees is then no speed.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -164,7 +168,7 @@ class Together:
 
     async def read(self, requests: Sequence[Request]) -> None:
         """Submits all at once. Raises what ended a text early."""
-        before = self._engine.stats()
+        before = self._before = self._engine.stats()
         self.texts = submit(self._engine, requests)
         await asyncio.gather(*(text.read(self._look) for text in self.texts))
         for text in self.texts:
@@ -173,9 +177,12 @@ class Together:
         assert self._first is not None and self._last is not None
         self.together = Counts.between(self._first[1], self._last[1])
         self.window: Interval = self._first[0], self._last[0]
+        self.late = self._unread / max(self.all.tokens, 1)
 
     def _look(self) -> None:
         if self._first is None and all(text.begun for text in self.texts):
             self._first = now(), self._engine.stats()
+            read = sum(len(piece.tokens) for text in self.texts for _, piece in text.stamped)
+            self._unread = self._first[1].tokens - self._before.tokens - read
         if self._last is None and any(text.ended for text in self.texts):
             self._last = now(), self._engine.stats()

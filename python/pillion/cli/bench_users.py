@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ..benchmark.arrival import Arriving
 from ..benchmark.measure import chance_of
-from ..benchmark.parallel import Parallel
+from ..benchmark.parallel import LATE, Parallel
 from ..benchmark.setting import AUTO, FIXED, PLAIN, Mode, Result, Setting
 from ..engine.engine import PARALLEL_MAX
 from ..pair import DRAFT_MAX, LOOKUP, Draft
@@ -121,6 +121,12 @@ def show_users(results: Sequence[Result]) -> None:
             f"(before: {before['median']:.1f}, {before['p95']:.1f}, {before['max']:.1f}), "
             f"{one['longest_over_target']:.2f} of the latency target of "
             f"{one['latency_target_ms']:.0f} ms"
+        )
+    late = max((one["late"] for one in rows), default=0.0)
+    if late > LATE:
+        typer.echo(
+            f"\nthe machine was too busy: {100 * late:.0f} % of the tokens waited for their reader; "
+            "speeds and gaps mean little"
         )
     if any(one["simulated_acceptance"] is not None for one in results):
         typer.echo("\nacceptance is simulated; the texts are nonsense")
