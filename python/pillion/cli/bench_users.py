@@ -125,8 +125,8 @@ def show_users(results: Sequence[Result]) -> None:
     late = max((one["late"] for one in rows), default=0.0)
     if late > LATE:
         typer.echo(
-            f"\nthe machine was too busy: {100 * late:.0f} % of the tokens waited for their reader; "
-            "speeds and gaps mean little"
+            f"\nthe machine was too busy: {100 * late:.0f} % of the tokens waited for their "
+            "reader; speeds and gaps mean little"
         )
     if any(one["simulated_acceptance"] is not None for one in results):
         typer.echo("\nacceptance is simulated; the texts are nonsense")
