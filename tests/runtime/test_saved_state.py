@@ -198,6 +198,27 @@ def test_ways_back_are_those_of_the_saved_context(model, fresh, tmp_path):
                 assert other.logits().tobytes() == fresh(model, [*held[:150], 9])
 
 
+@pytest.mark.parametrize("swa_full", [False, True])
+def test_the_oldest_rows_that_are_still_there(e2b, fresh, tmp_path, swa_full):
+    """The least length that the loaded ring serves, wherever the blocks of its ends lie; from a
+    ring of the same size, and from a cache that has all rows."""
+    options = dict(n_ctx=1024, n_batch=64, n_snapshots=0)
+    with e2b.context(swa_full=swa_full, **options) as context, e2b.context(**options) as other:
+        for answer in range(300, 333, 4):
+            for back in (0, 5, 30):
+                written(context, e2b, answer)
+                context.rewind(context.n_past - back)
+                held = context.tokens
+                other.set_state(context.state())
+                at = range(len(held) - 260, len(held) - 100)
+                least = next(n for n in at if other.match([*held[:n], 3]).usable == n)
+                if not swa_full:
+                    known = next(n for n in at if context.match([*held[:n], 3]).usable == n)
+                    assert known <= least < known + 32, (answer, back)
+                assert other.sync([*held[:least], 3]) == least
+                assert other.logits().tobytes() == fresh(e2b, [*held[:least], 3]), (answer, back)
+
+
 def test_the_prompt_is_remembered(pillion, e2b):
     """A long answer after the load still finds its way back to the prompt by a copy."""
     with e2b.context(n_ctx=1024, n_batch=64) as context, e2b.context(1024, n_batch=64) as other:
