@@ -120,6 +120,9 @@ class Backend {
     // True if a run may have rows of several sequences: segments, and caches with page tables.
     // Otherwise a run has one segment, and its caches have no table.
     virtual bool batches() const { return false; }
+    // In runs of up to so many rows a row has the same bits whatever stands beside it. In longer
+    // ones they may change with the rows of the run. 0: they are the same in all runs.
+    virtual int few_rows() const { return 0; }
     // Whether the backend runs this node; unsupported_op with the reason: it does not.
     virtual Result<void> supports(const Graph& graph, const Node& node) const = 0;
     virtual Result<std::unique_ptr<Buffer>> allocate(size_t size, BufferKind kind) = 0;

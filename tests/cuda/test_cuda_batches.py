@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 import pytest
+from device_models import ids_of, open_model
 from device_ops import attend, attend_plan
 from page_pools import NOBODYS, NOWHERE, PAGE, Pool, by_segment, queries
 
@@ -294,3 +295,51 @@ def test_sequences_that_grow_together_are_each_alone(n, window):
         slots = np.concatenate([np.arange(p * PAGE, (p + 1) * PAGE) for p in table[s]])
         for mine, want in zip(cache.read(), single[s].read()):
             assert same(mine[:, slots], want)
+
+
+# ---- whole models ----
+
+
+def written(context, one):
+    rows = [context.logits(row).tobytes() for row in range(len(one.tokens))]
+    return one.tokens, one.drafted, one.accepted, rows
+
+
+@pytest.mark.parametrize("name, kv_type", [("tiny-e2b", "f16"), ("tiny-dense", "q8_0")])
+def test_a_batch_writes_what_each_pair_writes_alone(pillion, name, kv_type):
+    """Prompts one by one, rounds of three sequences with three drafts each: tokens, logits and
+    accepted drafts of each, over a page's end."""
+    ids, ends, n, k = (ids_of(name) * 8)[:260], (253, 60, 40), 3, 3
+    options = {"n_ctx": 512, "kv_type": kv_type}
+
+    def chooser():
+        return pillion.Sampler(pillion.SamplingParams(temperature=0))
+
+    with (
+        open_model(pillion, name, DEVICE) as model,
+        open_model(pillion, f"{name}-assistant", DEVICE) as drafter,
+    ):
+        assert model.context(64).describe()["backend"] == "cuda"
+        with pillion.Batch(model, drafter, n_sequences=3, **options) as batch:
+            assert batch.stats.batched
+            entries, came = [], []
+            for end in ends:
+                pair = batch.pair(batch.context())
+                entries.append(pillion.BatchEntry(pair, chooser(), n_draft=k, n_max=k + 1))
+                entries[-1].prompt = ids[260 - end :]
+                batch.round(entries[-1:])
+                came.append([written(pair.context, entries[-1].round)])
+                entries[-1].prompt = None
+            for _ in range(n):
+                batch.round(entries)
+                assert batch.stats.last_entries == 3 and batch.stats.last_rows <= FEW
+                for entry, mine in zip(entries, came):
+                    assert entry.error is None
+                    mine.append(written(entry.pair.context, entry.round))
+            counts = [entry.pair.stats.accepted_at for entry in entries]
+        for end, mine, accepted in zip(ends, came, counts):
+            with pillion.Pair(model.context(**options), drafter) as pair:
+                pair.sync(ids[260 - end :])
+                sampler = chooser()
+                want = [written(pair.context, pair.step(sampler, k, k + 1)) for _ in range(n + 1)]
+                assert mine == want and pair.stats.accepted_at == accepted

@@ -11,6 +11,7 @@
 #include "backends/cuda/cuda_import.h"
 #include "backends/cuda/cuda_plan.h"
 #include "backends/cuda/cuda_queue.h"
+#include "backends/cuda/kernels/attention.h"
 #include "backends/cuda/kernels/limits.h"
 #include "backends/cuda/kv_layout.h"
 #include "core/cpu_count.h"
@@ -46,6 +47,8 @@ class CudaBackend final : public Backend {
                   {index, MemoryKind::device, kChunkBytes},
                   {index, MemoryKind::mapped, kChunkBytes / 4}} {}
     const char* name() const override { return "cuda"; }
+    bool batches() const override { return true; }
+    int few_rows() const override { return kDecodeTokens; }
 
     Json info_json() const override {
         const std::string major = std::to_string(device_.major);
