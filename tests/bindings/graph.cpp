@@ -361,6 +361,8 @@ void bind_graph(py::module_& m) {
         .def_property_readonly("name", [](const Device& d) { return d.backend->name(); })
         .def_property_readonly("info",
                                [](const Device& d) { return d.backend->info_json().text(); })
+        .def_property_readonly("batches", [](const Device& d) { return d.backend->batches(); })
+        .def_property_readonly("few_rows", [](const Device& d) { return d.backend->few_rows(); })
         .def("supports_unknown_op", &supports_unknown_op)
         .def("weight", &make_weight, "data"_a, "dtype"_a, "width"_a, "rows"_a = 1, "depth"_a = 1,
              "use"_a = "matrix", "mapped"_a = false, "threads"_a = 1)

@@ -48,6 +48,11 @@ def alone(p, options, segments):
     return np.concatenate(out)
 
 
+def test_what_the_device_says_of_runs_of_several():
+    assert on.batches and on.few_rows == FEW
+    assert testing.Device("cpu").batches and testing.Device("cpu").few_rows == 0
+
+
 # ---- the cache ----
 
 

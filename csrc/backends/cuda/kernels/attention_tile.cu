@@ -178,11 +178,14 @@ __device__ __forceinline__ void add_values(FragC (&o)[MT][Mine], const TileShare
     }
 }
 
+// The block's rows are found again: kept through the loop they would cost registers.
 template <int D, int MT, int Mine>
-__device__ __forceinline__ void write_outputs(const AttnCall& a, const AttnRows& rows, int first,
-                                              const FragC (&o)[MT][Mine],
+__device__ __forceinline__ void write_outputs(const AttnCall& a, const FragC (&o)[MT][Mine],
                                               const TileShared<D, 16 * MT>& s) {
     constexpr int kWarps = tile_warps(16 * MT);
+    const int number = int(blockIdx.y);
+    const AttnRows rows = rows_of_block<16 * MT>(a, int(blockIdx.x), number);
+    const int first = first_of_block<16 * MT>(rows, number);
     PILLION_UNROLL
     for (int mt = 0; mt < MT; mt++) {
         PILLION_UNROLL
@@ -242,7 +245,7 @@ __global__ void __launch_bounds__(tile_warps(16 * MT) * 32) tile_kernel(AttnCall
     if (threadIdx.x % (kThreads / kRows) == 0)
         s.factor[threadIdx.x / (kThreads / kRows)] = l > 0.0f ? 1.0f / l : 0.0f;
     __syncthreads();
-    write_outputs<D, MT>(a, rows, first, o, s);
+    write_outputs<D, MT>(a, o, s);
 }
 
 template <int D>
