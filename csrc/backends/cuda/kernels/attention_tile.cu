@@ -14,6 +14,13 @@ namespace {
 constexpr int kKeys = 32;  // positions of a tile
 
 __host__ __device__ constexpr int tile_warps(int rows) { return rows == 16 ? 4 : 8; }
+// Blocks that a multiprocessor's registers hold. Left to itself the compiler goes for one more in
+// some instances, and spills.
+__host__ __device__ constexpr int tile_residents(int d, int rows) {
+    if (d == 512 && rows == 64) return 1;
+    if (d > 128 || (d % 64 && rows == 64)) return 2;
+    return d > 64 ? 3 : 4;
+}
 __host__ __device__ constexpr bool tile_shares_kv(int d, int rows) { return d == 512 && rows > 16; }
 
 // Byte offsets into dynamic shared memory. Leading dimensions: 16-byte rows that fall into
@@ -65,9 +72,9 @@ __device__ __forceinline__ void load_queries(const AttnCall& a, const AttnRows& 
 template <int D, int Threads, KvType KV>
 __device__ __forceinline__ void load_kv(smem<half> to, const uint8_t* base, const uint8_t* scale,
                                         int tile, PositionRange range, const AttnCall& a,
-                                        const AttnRows& rows) {
+                                        const KvTile& place) {
     constexpr int kChunks = D / 8, kStride = D + 8;
-    const KvTile place(a, rows, tile);
+    const int kv_head = int(blockIdx.x);
     for (int i = int(threadIdx.x); i < kKeys * kChunks; i += Threads) {
         const int kk = i / kChunks, c = i % kChunks;
         const smem<half> at = to + (kk * kStride + c * 8);
@@ -76,7 +83,7 @@ __device__ __forceinline__ void load_kv(smem<half> to, const uint8_t* base, cons
             continue;
         }
         const KvRow<KV> row(base + place.page, scale + place.page,
-                            size_t(place.slot + kk) * a.n_head_kv + rows.kv_head, D);
+                            size_t(place.slot + kk) * a.n_head_kv + kv_head, D);
         if constexpr (KV == KvType::f16) {
             cp_async16(at, row.p + c * 8);
         } else {
@@ -206,7 +213,8 @@ __device__ __forceinline__ void write_outputs(const AttnCall& a, const FragC (&o
 }
 
 template <int D, int MT, KvType KV>
-__global__ void __launch_bounds__(tile_warps(16 * MT) * 32) tile_kernel(AttnCall a) {
+__global__ void __launch_bounds__(tile_warps(16 * MT) * 32, tile_residents(D, 16 * MT))
+    tile_kernel(AttnCall a) {
     constexpr int kRows = 16 * MT, kWarps = tile_warps(kRows), kThreads = kWarps * 32;
     constexpr bool kShareKv = tile_shares_kv(D, kRows);
     constexpr int kMine = (D / 8 + kWarps - 1) / kWarps;  // output column tiles of a warp
@@ -227,15 +235,17 @@ __global__ void __launch_bounds__(tile_warps(16 * MT) * 32) tile_kernel(AttnCall
     }
     float m = -INFINITY, l = 0.0f;
     for (int tile = range.begin / kKeys * kKeys; tile < range.end; tile += kKeys) {
+        const KvTile place(a, rows, tile);
         __syncthreads();  // the last tile is finished
-        load_kv<D, kThreads, KV>(s.k, a.k, a.k_scale, tile, range, a, rows);
+        load_kv<D, kThreads, KV>(s.k, a.k, a.k_scale, tile, range, a, place);
         if constexpr (!kShareKv)
-            load_kv<D, kThreads, KV>(s.v, a.v, a.v_scale, tile, range, a, rows);
+            load_kv<D, kThreads, KV>(s.v, a.v, a.v_scale, tile, range, a, place);
         cp_async_wait<kShareKv ? 0 : 1>();
         __syncthreads();
         score_tile<D, MT>(a, tile, s);
         __syncthreads();
-        if constexpr (kShareKv) load_kv<D, kThreads, KV>(s.v, a.v, a.v_scale, tile, range, a, rows);
+        if constexpr (kShareKv)
+            load_kv<D, kThreads, KV>(s.v, a.v, a.v_scale, tile, range, a, place);
         update_softmax<D, kRows>(m, l, s);
         cp_async_wait<0>();
         __syncthreads();
