@@ -173,6 +173,11 @@ class FakeBackend final : public Backend {
     }
     size_t kv_bytes(const KvSpec& spec) const override { return cpu_.kv_bytes(spec); }
     const char* kv_layout() const override { return cpu_.kv_layout(); }
+    std::vector<KvStrip> kv_strips(const KvSpec& spec) const override {
+        return cpu_.kv_strips(spec);
+    }
+    bool batches() const override { return cpu_.batches(); }
+    int few_rows() const override { return cpu_.few_rows(); }
     Result<std::unique_ptr<Plan>> compile(const Graph& graph, Queue& queue,
                                           const CompileOptions& options) override {
         Result<std::unique_ptr<Plan>> plan = cpu_.compile(graph, queue, options);
