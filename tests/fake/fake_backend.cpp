@@ -176,7 +176,6 @@ class FakeBackend final : public Backend {
     std::vector<KvStrip> kv_strips(const KvSpec& spec) const override {
         return cpu_.kv_strips(spec);
     }
-    bool batches() const override { return cpu_.batches(); }
     int few_rows() const override { return cpu_.few_rows(); }
     Result<std::unique_ptr<Plan>> compile(const Graph& graph, Queue& queue,
                                           const CompileOptions& options) override {
