@@ -149,7 +149,7 @@ Options read_options(int argc, char** argv) {
             if (!o.model.empty())
                 throw UsageError("the model is " + o.model + ", so " +
                                  (word.empty() ? "\"\"" : word) +
-                                 " is one too many: give one model, and the prompt with -p");
+                                 " is one too many: give one model, and the prompt by -p");
             o.model = named("MODEL", word);
             continue;
         }

@@ -31,12 +31,17 @@ Batch::Batch(std::shared_ptr<Model> model, DrafterKind kind, std::shared_ptr<Mod
     : model_(std::move(model)), drafter_model_(std::move(drafter)), kind_(kind), options_(options),
       pair_options_(pair), batch_(batch) {
     check(batch_);
-    if (options_.n_outputs == 0)
-        options_.n_outputs = std::min(kOutputsMost, batch_.n_sequences * (kDraftMax + 1));
-    options_ = checked_options(*model_, options_);
     check_drafter_kind(kind_, drafter_model_.get());
     Backend* drafts_on = drafter_model_ ? &drafter_model_->backend() : nullptr;
-    if (!can_batch(model_->placement(), drafts_on)) return;
+    const Placement& placement = model_->placement();
+    const bool is_batched = can_batch(placement, drafts_on);
+    if (is_batched) few_rows_ = std::max(placement.front->few_rows(), placement.back->few_rows());
+    const int most = few_rows_ > 0 ? few_rows_ : kOutputsMost;
+    if (is_batched && options_.n_outputs == 0)
+        options_.n_outputs = std::min(most, batch_.n_sequences * (kDraftMax + 1));
+    options_ = checked_options(*model_, options_);
+    if (!is_batched) return;
+    if (few_rows_ > 0) options_.n_outputs = std::min(options_.n_outputs, few_rows_);
     runner_ = std::make_shared<Runner>(model_, options_, batch_.n_sequences,
                                        count_pages(batch_, options_));
     if (kind_ != DrafterKind::assistant) return;
@@ -87,6 +92,7 @@ std::string Batch::to_json() const {
         .add("n_ctx", options_.n_ctx)
         .add("n_batch", options_.n_batch)
         .add("n_outputs", options_.n_outputs)
+        .add("few_rows", few_rows_)
         .add("n_pages", n_pages())
         .add("page", KvPool::kPage)
         .text();
@@ -185,9 +191,10 @@ void Batch::run(std::vector<BatchEntry>& entries) {
         if (!e.tokens && e.code == Status::ok) add_round(e, parts);
     size_t rows = 0;
     for (const Part& p : parts) rows += size_t(p.run.n_rows);
+    const bool has_rounds = rows > 0;
     for (BatchEntry& e : entries) {
         if (!e.tokens || e.code != Status::ok) continue;
-        const size_t n_batch = size_t(options_.n_batch);
+        const size_t n_batch = size_t(few_rows_ > 0 && has_rounds ? 0 : options_.n_batch);
         add_prompt(e, parts, n_batch - std::min(n_batch, rows));
         rows += e.n_ran;
     }

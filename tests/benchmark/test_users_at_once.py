@@ -219,7 +219,7 @@ def test_a_late_reader_is_noticed(fake, users, engine):
 @pytest.mark.parametrize("call", ["until_all_begin", "Together"])
 def test_what_ends_a_text_is_raised(fake, users, engine, strings, call):
     """Nobody waits for the first token of a text that failed."""
-    strings.fail("pillion_pair_run", 8, "the device is gone")
+    strings.fail("pillion_pair_sync", 8, "the device is gone")
     asked = requests(fake, 2, 30)
     body = users.until_all_begin if call == "until_all_begin" else None
     with pytest.raises(fake.PillionError, match="the device is gone"):

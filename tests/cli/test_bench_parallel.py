@@ -104,7 +104,7 @@ def test_simulated_acceptance_of_several_users(pillion, toy, toy_drafter, string
 
 
 def test_users_without_a_drafter(pillion, toy, strings):  # noqa: F811
-    strings.slow(200)
+    strings.slow(500)
     command = ("bench", toy, "--parallel", "2,2,1", "-md", "none", "-p", 10, "-n", 40, "-r", 1)
     rows = json.loads(pillion(*command, "--json").stdout)
     assert [(one["users"], one["mode"]) for one in rows] == [(1, "plain"), (2, "plain")]

@@ -286,9 +286,7 @@ def test_wrong_drafters(pillion, toy, toy_drafter, toy_file):
         (
             (
                 "-md",
-                toy_file(
-                    name="w.gguf", assistant=True, target_width=64
-                ),
+                toy_file(name="w.gguf", assistant=True, target_width=64),
             ),
             "width",
         ),

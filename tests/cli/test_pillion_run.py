@@ -131,7 +131,7 @@ def test_a_full_context_ends_the_text(program, tiny_target):
         (
             ["-m", "x.gguf", "y.gguf"],
             2,
-            "the model is x.gguf, so y.gguf is one too many: give one model, and the prompt with -p",
+            "the model is x.gguf, so y.gguf is one too many: give one model, and the prompt by -p",
         ),
         (["-m", "x.gguf"], 2, "no prompt: give one with -p TEXT or -f FILE"),
         (["-m", "x.gguf", "-p", "a", "-f", "b"], 2, "give the prompt with -p or with -f, not both"),

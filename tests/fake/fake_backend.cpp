@@ -52,6 +52,12 @@ bool take_time(const char* at, const Queue& queue) {
     return !queue.cancel;
 }
 
+int32_t position(const StepState& state, int row) {
+    const Segment* segment = state.segments;
+    while (row >= segment->row + segment->n_rows) segment++;
+    return segment->pos + row - segment->row;
+}
+
 class FakePlan final : public Plan {
   public:
     FakePlan(std::unique_ptr<Plan> plan, const Graph& graph, const Queue& queue)
@@ -98,7 +104,7 @@ class FakePlan final : public Plan {
         for (int out = 0; out < state.out_rows; out++) {
             const int row = state.rows - state.out_rows + out;
             const int32_t last = tokens()[row],
-                          next = next_token(size_t(state.pos + row + 1), last);
+                          next = next_token(size_t(position(state, row)) + 1, last);
             float* h = row_of<float>(*hidden, out);
             for (int64_t j = 0; j < hidden->width; j++) h[j] = float(last) + float(j);
             if (logits) write_logits(row_of<float>(*logits, out), logits->width, next);
@@ -109,7 +115,7 @@ class FakePlan final : public Plan {
     void write_drafts(const StepState& state, int32_t last) const {
         const auto said = [&](int i, int32_t next) { return g_lies >> i & 1 ? '!' : next; };
         int step = 0;
-        int32_t next = next_token(size_t(state.pos + 1), last);
+        int32_t next = next_token(size_t(position(state, 0) + 1), last);
         bool has_ids = false;  // of a centroid head: scores of the tokens from the said one on
         for (const ValueInfo& value : outputs_) {  // ids, logits, token: in this order, by step
             if (strcmp(value.name, "draft ids") == 0) {
@@ -121,7 +127,7 @@ class FakePlan final : public Plan {
             } else if (strcmp(value.name, "draft token") == 0) {
                 *row_of<int32_t>(value, 0) = said(step, next);
                 step++;
-                next = next_token(size_t(state.pos + 1 + step), next);
+                next = next_token(size_t(position(state, 0) + 1 + step), next);
             }
         }
     }
@@ -142,6 +148,7 @@ class FakeBackend final : public Backend {
     const char* name() const override { return cpu_.name(); }
     Json info_json() const override { return cpu_.info_json(); }
     bool is_host() const override { return true; }
+    bool batches() const override { return cpu_.batches(); }
     MemoryInfo memory() const override { return cpu_.memory(); }
     Result<void> supports(const Graph& graph, const Node& node) const override {
         return cpu_.supports(graph, node);
@@ -166,6 +173,10 @@ class FakeBackend final : public Backend {
     }
     size_t kv_bytes(const KvSpec& spec) const override { return cpu_.kv_bytes(spec); }
     const char* kv_layout() const override { return cpu_.kv_layout(); }
+    std::vector<KvStrip> kv_strips(const KvSpec& spec) const override {
+        return cpu_.kv_strips(spec);
+    }
+    int few_rows() const override { return cpu_.few_rows(); }
     Result<std::unique_ptr<Plan>> compile(const Graph& graph, Queue& queue,
                                           const CompileOptions& options) override {
         Result<std::unique_ptr<Plan>> plan = cpu_.compile(graph, queue, options);

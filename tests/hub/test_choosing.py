@@ -14,7 +14,7 @@ def choose(pillion):
             "a/b",
             "main",
             "0" * 40,
-            tuple(RemoteFile(name, 10**6 * n, "e") for n, name in enumerate(files.split(), 1)),
+            tuple(RemoteFile(name, n << 20, "e") for n, name in enumerate(files.split(), 1)),
             cached_only=cached_only,
         )
         found = choosing.choose(listing, parse_name("repo_id", f"a/b{wanted}"), **options)

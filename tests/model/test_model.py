@@ -10,7 +10,12 @@ def test_properties(fake, strings, toy_file):
     path = toy_file()
     with fake.Model.open(path) as model:
         assert model.arch == "gemma4"
-        assert (model.n_layers, model.n_vocab, model.n_embd, model.n_ctx_train) == (1, 261, 32, 4096)
+        assert (model.n_layers, model.n_vocab, model.n_embd, model.n_ctx_train) == (
+            1,
+            261,
+            32,
+            4096,
+        )
         assert not model.is_drafter
         assert model.n_params == 15_792
         assert model.describe()["arch"] == "gemma4"

@@ -152,7 +152,9 @@ def test_texts_bytes_and_ids(toy_llm):
     for same in (b"ab", ids, np.array(ids)):
         assert toy_llm.embed(same).tobytes() == one.tobytes()
     several = toy_llm.embed(["ab", ids, "abc"])
-    assert several.shape == (3, 32) and several[0].tobytes() == several[1].tobytes() == one.tobytes()
+    assert (
+        several.shape == (3, 32) and several[0].tobytes() == several[1].tobytes() == one.tobytes()
+    )
     assert toy_llm.embed(["ab"]).shape == (1, 32)
     raw = toy_llm.embed("ab", normalize=False)
     assert np.linalg.norm(raw) > 2 and raw / np.linalg.norm(raw) == pytest.approx(one, abs=1e-6)

@@ -21,7 +21,10 @@ _WARM_ROWS = 512
 
 
 class Arriving:
-    """Measures with two slots. The stream writes until the newcomer has its first token."""
+    """Measures with two slots. The stream writes until the newcomer has its first token.
+
+    n_arriving: tokens of the newcomer's prompt. Raises `UsageError` if they don't fit the model.
+    """
 
     def __init__(self, setting: Setting, n_arriving: int, modes: Sequence[Mode]) -> None:
         self._of = setting
@@ -29,14 +32,15 @@ class Arriving:
         self._modes = modes
         self._maker = Maker(setting.model, setting.chance)
         self._found: dict[str, list[dict[str, Any]]] = {mode.name: [] for mode in modes}
+        # A part of a prompt has at least 16 rows, and a round beside it at most 9 tokens.
+        self._room = (DRAFT_MAX + 1) * (n_arriving // ROWS_MIN + 4 * _ROUNDS_BEFORE)
+        n_ctx = max(n_arriving + 1, setting.n_prompt + self._room) + 2 * DRAFT_MAX + 2
+        text = f"-p {setting.n_prompt} with {self._room} tokens behind it"
+        self._n_ctx = setting.check(n_ctx, f"--arrival {n_arriving} and {text}")
 
     def run(self, report: Callable[[int, int], None]) -> list[Result]:
         """report: called with (measurements done, all of them)."""
-        of, n = self._of, self._n
-        # A part of a prompt has at least 16 rows, and a round beside it at most 9 tokens.
-        self._room = (DRAFT_MAX + 1) * (n // ROWS_MIN + 2 * _ROUNDS_BEFORE)
-        n_ctx = max(n + 1, of.n_prompt + self._room) + 2 * DRAFT_MAX + 2
-        of.check(n_ctx, f"--arrival {n} and -p {of.n_prompt} with {self._room} tokens behind it")
+        of, n_ctx = self._of, self._n_ctx
         with ExitStack() as stack:
             engines = [(one, stack.enter_context(of.engine(one, 2, n_ctx))) for one in self._modes]
             for mode, engine in engines:

@@ -64,7 +64,7 @@ class Parallel:
     the first one ends.
 
     modes: the first is PLAIN. One user of it is measured beside each number of users, for machines
-    drift.
+    drift. Raises `UsageError` if prompt and text don't fit the model.
     """
 
     def __init__(self, setting: Setting, users: Sequence[int], modes: Sequence[Mode]) -> None:
@@ -75,19 +75,20 @@ class Parallel:
         self._prompts = iter(range(1, 1 << 30))
         self._taken: dict[tuple[int, str], list[Taken]] = {}
         self._base: dict[int, list[float]] = {n: [] for n in self.users}  # by users beside it
+        n_ctx = setting.n_prompt + setting.n_gen + 2 * DRAFT_MAX + 2
+        said = f"-p {setting.n_prompt} and -n {setting.n_gen}"
+        self._n_ctx = setting.check(n_ctx, said)
 
     def run(self, report: Callable[[int, int], None]) -> list[Result]:
         """report: called with (measurements done, all of them)."""
-        of, parallel = self._of, self.users[-1]
-        said = f"-p {of.n_prompt} and -n {of.n_gen}"
-        n_ctx = of.check(of.n_prompt + of.n_gen + 2 * DRAFT_MAX + 2, said)
         steps = list(self._steps())
         with LibraryClock() as clock, ExitStack() as stack:
             engines: dict[bool, Engine] = {}
             for mode in self.modes:
                 plain = mode.name == PLAIN
                 if plain not in engines:
-                    engines[plain] = stack.enter_context(of.engine(mode, parallel, n_ctx))
+                    engine = self._of.engine(mode, self.users[-1], self._n_ctx)
+                    engines[plain] = stack.enter_context(engine)
                 self._warm_up(engines[plain], mode)
             for done, step in enumerate(steps):
                 report(done, len(steps))

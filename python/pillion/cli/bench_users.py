@@ -74,12 +74,11 @@ def measure_users(setting: Setting, asked: Users, accept: float | None) -> list[
         if setting.drafter == LOOKUP or not setting.drafter.is_drafter:
             raise fail("--synthetic-accept needs an assistant as drafter")
         setting = dataclasses.replace(setting, chance=chance_of(accept, max(asked.lengths)))
-    measured = Parallel(setting, asked.users, modes)
+    measured: list[Parallel | Arriving] = [Parallel(setting, asked.users, modes)]
+    if asked.arriving is not None:
+        measured.append(Arriving(setting, asked.arriving, modes))
     with progress("Measuring") as report:
-        results = measured.run(report)
-        if asked.arriving is not None:
-            results += Arriving(setting, asked.arriving, modes).run(report)
-    return results
+        return [row for one in measured for row in one.run(report)]
 
 
 # ---- output ----

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..errors import NotOnHubError, SeveralMatchesError
+from ..sizes import size_of
 from .listing import Listing, RemoteFile
 from .names import Name, kind_by_name, part_of, quantization_of
 

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from ..arguments import shown
 from ..errors import HubAccessError, HubUnreachableError, NotOnHubError, UsageError
-from .listing import Listing, RemoteFile
 from .limits import limited
+from .listing import Listing, RemoteFile
 from .names import is_clean, is_inside, is_repository
 from .sentences import Asked, line, of_cache, one_sentence, readable
 
