@@ -48,11 +48,11 @@ std::shared_ptr<Cache> make_cache(std::shared_ptr<Device> device, const std::str
                                   int n_kv_heads, int head_dim, int capacity, int fill, int page,
                                   const std::optional<PageTable>& table);
 
-void bind_graph(py::module_& m);  // graph.cpp: Device, Weight, Graph, Plan
-void bind_store(py::module_& m);  // store.cpp: Cache
-void bind_cache(py::module_& m);  // cache.cpp: the runtime's KvCache
-void bind_pool(py::module_& m);   // pool.cpp: ThreadPool
-void bind_draft(py::module_& m);  // draft.cpp: DraftLength
+void bind_graph(py::module_& m);       // graph.cpp: Device, Weight, Graph, Plan
+void bind_store(py::module_& m);       // store.cpp: Cache
+void bind_cache(py::module_& m);       // cache.cpp: the runtime's KvCache
+void bind_pool(py::module_& m);        // pool.cpp: ThreadPool
+void bind_draft(py::module_& m);       // draft.cpp: DraftLength
 void bind_row_budget(py::module_& m);  // row_budget.cpp: RowBudget, CountCosts
 
 }  // namespace pillion::testing
