@@ -61,6 +61,10 @@ class Strings:
         """The next call of a function fails, or the one behind so many that do not."""
         self.lib.fail(function, code, sentence, after)
 
+    def break_run(self, after=0):
+        """A run of the target fails: the next one, or the one behind so many."""
+        self.lib.fake_break(after)
+
     def slow(self, us_per_token):
         self.lib.fake_slow(us_per_token)
 

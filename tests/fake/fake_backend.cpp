@@ -26,6 +26,7 @@ size_t g_base = 0;
 std::string g_marks;
 std::atomic<int32_t> g_slow_us{0};
 std::atomic<uint32_t> g_lies{0};
+std::atomic<int32_t> g_break{-1};
 std::atomic<bool> g_no_queues{false};
 std::atomic<size_t> g_evaluated{0}, g_begun{0};
 
@@ -68,6 +69,8 @@ class FakePlan final : public Plan {
 
     Result<void> run(const StepState& state) override {
         const bool drafts = find("draft token");
+        if (!drafts && g_break >= 0 && g_break-- == 0)
+            return Failure(Status::internal, "the run is broken");
         for (int i = 0; !drafts && i < state.rows; i++) {
             if (!take_time("eval", queue_)) return Failure(Status::cancelled, "cancelled");
             ++g_evaluated;
@@ -168,7 +171,8 @@ class FakeBackend final : public Backend {
     }
     Result<Tensor> import_weight(const WeightSource& source, Buffer& buffer, size_t offset,
                                  Queue& queue) override {
-        if (source.data && !take_time("load", queue)) return Failure(Status::cancelled, "cancelled");
+        if (source.data && !take_time("load", queue))
+            return Failure(Status::cancelled, "cancelled");
         return cpu_.import_weight(source, buffer, offset, queue);
     }
     size_t kv_bytes(const KvSpec& spec) const override { return cpu_.kv_bytes(spec); }
@@ -210,7 +214,8 @@ void fake_reset(void) {
     const std::lock_guard<std::mutex> lock(g_mutex);
     g_script.clear();
     g_marks.clear();
-    g_slow_us = 0, g_lies = 0, g_no_queues = false, g_evaluated = 0, g_begun = 0;
+    g_slow_us = 0, g_lies = 0, g_break = -1, g_no_queues = false;
+    g_evaluated = 0, g_begun = 0;
 }
 void fake_script(size_t base, const int32_t* tokens, size_t n) {
     const std::lock_guard<std::mutex> lock(g_mutex);
@@ -219,6 +224,7 @@ void fake_script(size_t base, const int32_t* tokens, size_t n) {
 }
 void fake_slow(int32_t us) { g_slow_us = us; }
 void fake_lies(uint32_t positions) { g_lies = positions; }
+void fake_break(int32_t runs) { g_break = runs; }
 void fake_no_queues(int32_t on) { g_no_queues = on != 0; }
 size_t fake_evaluated(void) { return g_evaluated; }
 size_t fake_begun(void) { return g_begun; }

@@ -157,13 +157,18 @@ def test_statistics(pair, greedy, strings):
     assert stats.acceptance_by_position == [1, 0.5, 1, 1]
     assert stats.state == "off"  # the last step had no draft
     for name in ("drafted", "accepted", "forced", "draft_ms", "verify_ms", "accept_ms"):
-        assert getattr(stats, name) == sum(getattr(one, name) for one in rounds)
+        total = sum(getattr(one, name) for one in rounds)
+        assert getattr(stats, name) == pytest.approx(total, rel=1e-4)
     assert stats.tokens == sum(len(one.tokens) for one in rounds)
     for position in range(8):
         assert stats.drafted_at[position] == sum(one.drafted > position for one in rounds)
         assert stats.accepted_at[position] == sum(one.accepted > position for one in rounds)
     assert stats - stats == type(stats)(
-        state="off", kind=stats.kind, n_draft=stats.n_draft, head=stats.head
+        state="off",
+        reason=stats.reason,
+        kind=stats.kind,
+        n_draft=stats.n_draft,
+        head=stats.head,
     )
     assert (stats + stats) - stats == stats
     assert stats.as_dict()["acceptance_by_position"] == stats.acceptance_by_position
@@ -176,7 +181,7 @@ def test_parking(pair, greedy, strings):
     pair.sync(list(b"a"))
     pair.step(greedy, "auto")
     for _ in range(40):
-        if pair.step(greedy, "auto").drafted == 0:
+        if pair.step(greedy, "auto").drafted == 0 and "acceptance" in pair.stats.reason:
             break
     assert pair.stats.state == "paused" and "acceptance" in pair.stats.reason
     assert pair.stats.accepted == 0 < pair.stats.drafted
@@ -227,15 +232,16 @@ def test_kinds_of_drafters(fake, strings, files, toy_file, greedy):
         for drafter, options, kind, head in [
             (files[1], {}, "mtp", "centroid"),
             (str(files[1]), {"dense_head": True}, "mtp", "dense"),
-            (ordinary, {}, "model", ""),
-            (ordinary, {"as_model": True}, "model", ""),
+            (ordinary, {}, "model", "dense"),
+            (ordinary, {"as_model": True}, "model", "dense"),
             ("lookup", {"n_ngram": 5}, "lookup", ""),
         ]:
             with fake.Pair(llm, drafter, **options) as pair:
                 assert (pair.stats.kind, pair.stats.head) == (kind, head)
                 assert kind in repr(pair)
                 pair.sync(list(b"ab"))
-                assert pair.step(greedy).tokens + pair.step(greedy, 2).tokens == [*b"cdef"]
+                written = b"cd" if kind == "lookup" else b"cdef"  # nothing to look up in "ab"
+                assert pair.step(greedy).tokens + pair.step(greedy, 2).tokens == [*written]
         with fake.Pair(llm.model, fake.Model.open(files[1])) as own:
             assert own.context is not llm.context and own.context.n_ctx == 4096
         with pytest.raises(fake.PairingError, match="as_model"):
@@ -341,7 +347,7 @@ def test_a_second_thread_gets_busy(fake, strings, pair, greedy, under_way):
 def test_an_error_in_the_middle_of_a_round(fake, strings, pair, greedy):
     pair.sync(list(b"abc"))
     pair.step(greedy)
-    strings.fail("pillion_sampler_accept", 31, "broken")
+    strings.break_run()
     with pytest.raises(fake.InternalError, match="broken"):
         pair.step(greedy, 3)
     assert pair.context.tokens == [*b"abc"]
@@ -437,8 +443,12 @@ def test_leaving_early_at_every_token(paired, strings, k):
 
 
 def test_an_error_leaves_a_usable_llm(fake, paired, strings):
-    for function in ("pillion_pair_step", "pillion_sampler_accept", "pillion_pair_sync"):
-        strings.fail(function, 31, "broken")
+    for fault in (
+        lambda: strings.fail("pillion_pair_step", 31, "broken"),
+        lambda: strings.fail("pillion_pair_sync", 31, "broken"),
+        lambda: strings.break_run(1),  # the prompt's comes first
+    ):
+        fault()
         with pytest.raises(fake.InternalError, match="broken"):
             paired.complete("abc", temperature=0, max_tokens=9)
         assert text_of(paired.complete("abc", temperature=0, max_tokens=9)) == "defghijkl"
@@ -631,6 +641,13 @@ def toy_pair(fake, strings, toy_file, toy_drafter):
         yield pair
 
 
+def without_times(value):
+    if isinstance(value, list):
+        return [one._replace(draft_ms=0, verify_ms=0, accept_ms=0) for one in value]
+    # "auto" would use what it measured
+    return dataclasses.replace(value, draft_ms=0, verify_ms=0, accept_ms=0, n_draft=0)
+
+
 @pytest.mark.parametrize("k", KS)
 def test_three_steps_are_one(fake, toy_pair, strings, k):
     strings.lies(2)
@@ -646,7 +663,7 @@ def test_three_steps_are_one(fake, toy_pair, strings, k):
                 toy_pair.run(toy_pair.propose(sampler, k, 20 - len(tokens)))
                 rounds.append(toy_pair.take(sampler, 20 - len(tokens)))
             tokens += rounds[-1].tokens
-        texts.append((bytes(tokens), rounds, toy_pair.stats))
+        texts.append((bytes(tokens), *map(without_times, (rounds, toy_pair.stats))))
     assert texts[0] == texts[1] and texts[0][0] == b"cdefghijklmnopqrstuv"
 
 
