@@ -11,6 +11,10 @@ pillion_status pillion_context_new(pillion_model* model, const pillion_context_c
                                    pillion_context** out) {
     BEGIN();
     NEED(model && out);
+    return fake_new_context(model, given, NULL, out);
+}
+pillion_status fake_new_context(pillion_model* model, const pillion_context_config* given,
+                                fake_machine* machine, pillion_context** out) {
     pillion_context_config config = {0};
     if (!fake_read_config(&config, sizeof config, given))
         return fake_invalid("pillion_context_config: unknown fields are not zero");
@@ -33,13 +37,20 @@ pillion_status pillion_context_new(pillion_model* model, const pillion_context_c
     context->tokens = calloc(context->n_ctx, sizeof *context->tokens);
     context->logits = calloc(context->max_outputs, sizeof *context->logits);
     context->hidden = calloc(context->max_outputs, sizeof *context->hidden);
-    atomic_flag_clear(&context->inside);
+    context->machine = machine ? machine : calloc(1, sizeof *machine);
+    ++context->machine->count;
+    ++context->machine->n_live;
     *out = context;
     return PILLION_OK;
+}
+void fake_release_machine(fake_machine* machine) {
+    if (--machine->count == 0) free(machine);
 }
 void pillion_context_free(pillion_context* context) {
     if (!context || --context->count > 0) return;
     fake_release(context->model);
+    --context->machine->n_live;
+    fake_release_machine(context->machine);
     --fake_objects;
     free(context->tokens);
     free(context->logits);
@@ -48,12 +59,12 @@ void pillion_context_free(pillion_context* context) {
 }
 
 pillion_status fake_enter(const pillion_context* context) {
-    if (atomic_flag_test_and_set(&((pillion_context*)context)->inside))
+    if (atomic_flag_test_and_set(&context->machine->inside))
         return fake_error(PILLION_ERROR_BUSY, "another thread is inside this context");
     return PILLION_OK;
 }
 pillion_status fake_leave(const pillion_context* context, pillion_status status) {
-    atomic_flag_clear(&((pillion_context*)context)->inside);
+    atomic_flag_clear(&context->machine->inside);
     return status;
 }
 
@@ -73,13 +84,13 @@ pillion_status fake_run(pillion_context* context, const int32_t* tokens, size_t 
         return fake_error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
     const size_t before = context->length;
     ++context->n_changes;
-    context->cancel = 0;
-    context->running = 1;
+    context->machine->cancel = 0;
+    context->machine->running = 1;
     context->n_rows = 0;
     for (size_t i = 0; i < n; ++i) {
         fake_dawdle("eval");
-        if (context->cancel) {
-            context->running = 0;
+        if (context->machine->cancel) {
+            context->machine->running = 0;
             context->length = before;
             return fake_error(PILLION_ERROR_CANCELLED, "the evaluation was cancelled");
         }
@@ -90,7 +101,7 @@ pillion_status fake_run(pillion_context* context, const int32_t* tokens, size_t 
         context->n_summed += 1;
         if (i + n_outputs >= n) fill_row(context, i + n_outputs - n, context->length, tokens[i]);
     }
-    context->running = 0;
+    context->machine->running = 0;
     context->n_rows = n_outputs;
     return PILLION_OK;
 }
@@ -103,7 +114,7 @@ pillion_status pillion_context_eval(pillion_context* context, const int32_t* tok
     return fake_leave(context, fake_run(context, tokens, n, n_outputs));
 }
 
-static size_t common(const pillion_context* context, const int32_t* tokens, size_t n) {
+size_t fake_common(const pillion_context* context, const int32_t* tokens, size_t n) {
     size_t same = 0;
     while (same < context->length && same + 1 < n && context->tokens[same] == tokens[same]) ++same;
     return same;
@@ -114,7 +125,7 @@ pillion_status fake_sync(pillion_context* context, const int32_t* tokens, size_t
     if (n > context->n_ctx)
         return fake_error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
     ENTER(context);
-    const size_t same = common(context, tokens, n);
+    const size_t same = fake_common(context, tokens, n);
     context->length = same;
     pillion_status status = fake_run(context, tokens + same, n - same, 1);
     if (!status && n_reused) *n_reused = same;
@@ -136,7 +147,7 @@ pillion_status pillion_context_read(pillion_context* context, const int32_t* tok
     if (n > context->n_ctx)
         return fake_error(PILLION_ERROR_CONTEXT_FULL, "the tokens do not fit n_ctx");
     ENTER(context);
-    const size_t same = common(context, tokens, n);
+    const size_t same = fake_common(context, tokens, n);
     const size_t rows = n_rows < n - 1 - same ? n_rows : n - 1 - same;
     context->length = same;
     context->n_rows = 0;
@@ -150,7 +161,7 @@ pillion_status pillion_context_match(const pillion_context* context, const int32
     BEGIN();
     NEED(context && (tokens || !n));
     ENTER(context);
-    const size_t same = common(context, tokens, n);
+    const size_t same = fake_common(context, tokens, n);
     if (n_common) *n_common = same;
     if (n_usable) *n_usable = same;
     return fake_leave(context, PILLION_OK);
@@ -268,7 +279,7 @@ pillion_status pillion_context_embed(pillion_context* context, const int32_t* to
 pillion_status pillion_context_cancel(pillion_context* context) {
     BEGIN();
     NEED(context);
-    if (context->running) context->cancel = 1;
+    if (context->machine->running) context->machine->cancel = 1;
     return PILLION_OK;
 }
 

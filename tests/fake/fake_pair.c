@@ -316,6 +316,24 @@ static pillion_status enter_propose(pillion_pair* pair, int32_t n_draft, size_t 
     *n = pair->n_proposed;
     return PILLION_OK;
 }
+pillion_status fake_pair_propose(pillion_pair* pair, int32_t n_draft, size_t n_max, int32_t* drafts,
+                                 size_t* n) {
+    return enter_propose(pair, n_draft, n_max, drafts, n);
+}
+pillion_status fake_pair_run(pillion_pair* pair, const int32_t* drafts, size_t n,
+                             size_t* first_row) {
+    TRY(run(pair, drafts, n));
+    *first_row = pair->first ? pair->context->n_rows - 1 : 0;
+    return PILLION_OK;
+}
+pillion_status fake_pair_take(pillion_pair* pair, pillion_sampler* sampler,
+                              const pillion_choice* choice, size_t n_max, const int32_t* ends,
+                              size_t n_ends, int32_t* tokens, size_t* n, pillion_round_info* info) {
+    return take(pair, sampler, choice, n_max, ends, n_ends, tokens, n, info, sizeof *info);
+}
+void fake_pair_abandon(pillion_pair* pair) { abandon(pair); }
+pillion_context* fake_pair_context(const pillion_pair* pair) { return pair->context; }
+
 pillion_status pillion_pair_propose(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft,
                                     size_t n_max, int32_t* drafts, size_t capacity, size_t* n) {
     BEGIN();

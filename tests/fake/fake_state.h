@@ -32,11 +32,17 @@ struct pillion_model {
     char arch[32];
     entry entries[32];
 };
-struct pillion_context {
-    pillion_model* model;
+/* What the contexts of a batch share, and a context without one has to itself. */
+typedef struct {
     atomic_int count;
     atomic_flag inside;
     atomic_int cancel, running;
+    int n_sequences, n_live;
+} fake_machine;
+struct pillion_context {
+    pillion_model* model;
+    atomic_int count;
+    fake_machine* machine;
     size_t n_ctx, max_outputs, length, n_rows;
     int collects;
     float sums[N_EMBD], n_summed; /* of one weight, "fake.weight", that is fed token + channel */
@@ -72,6 +78,21 @@ pillion_status fake_enter(const pillion_context* context);
 pillion_status fake_sample(pillion_sampler* sampler, const pillion_context* context, size_t row,
                            const uint32_t* mask, int32_t* token);
 pillion_status fake_leave(const pillion_context* context, pillion_status status);
+/* A context on that machine, or on one of its own. */
+pillion_status fake_new_context(pillion_model* model, const pillion_context_config* given,
+                                fake_machine* machine, pillion_context** out);
+void fake_release_machine(fake_machine* machine);
+size_t fake_common(const pillion_context* context, const int32_t* tokens, size_t n);
+/* A pair's round in its steps; without entering. */
+pillion_status fake_pair_propose(pillion_pair* pair, int32_t n_draft, size_t n_max, int32_t* drafts,
+                                 size_t* n);
+pillion_status fake_pair_run(pillion_pair* pair, const int32_t* drafts, size_t n,
+                             size_t* first_row);
+pillion_status fake_pair_take(pillion_pair* pair, pillion_sampler* sampler,
+                              const pillion_choice* choice, size_t n_max, const int32_t* ends,
+                              size_t n_ends, int32_t* tokens, size_t* n, pillion_round_info* info);
+void fake_pair_abandon(pillion_pair* pair);
+pillion_context* fake_pair_context(const pillion_pair* pair);
 /* Evaluates; without entering. */
 pillion_status fake_run(pillion_context* context, const int32_t* tokens, size_t n,
                         size_t n_outputs);
