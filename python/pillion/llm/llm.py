@@ -125,7 +125,8 @@ class LLM(TextCalls, Held):
         try:
             self.tokenizer: Tokenizer = self.model.tokenizer
             """The file's tokenizer."""
-            self.engine = Engine._on(opened.slots)
+            assert opened.group is not None
+            self.engine = Engine._on(opened.group)
             """Writes the text; `Engine.submit` takes requests without the forms of OpenAI's API."""
             self._metadata: Metadata = self.model.metadata
             self.name = str(self._metadata.get("general.name") or os.path.basename(self.model.path))

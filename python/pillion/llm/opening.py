@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from ..arguments import check_bool, check_choice, check_int, check_number, check_text, wrong
 from ..drafter_file import drafter_beside
-from ..engine.slot import Parts, Slot
+from ..engine.machine import Parts
+from ..engine.slot import SlotGroup
 from ..errors import ModelNotFoundError, OutOfMemoryError, PairingError, UsageError
 from ..hub.names import looks_like_name
 from ..model import Model, layer_count
@@ -93,12 +94,12 @@ class Opened:
     owns_model: bool
     drafter: Model | None
     """The drafter's model, where it was opened here."""
-    slots: list[Slot]
+    group: SlotGroup | None
     why_no_pair: str
 
     def close(self) -> None:
-        for slot in self.slots:
-            slot.close()
+        if self.group is not None:
+            self.group.close()
         if self.drafter is not None:
             self.drafter.close()
         if self.owns_model:
@@ -126,7 +127,7 @@ def open_slots(
         name = file.changed()
         if name is not None:
             raise UsageError(f"{name} says how a file is opened, and this model is open already")
-        opened = Opened(path, False, None, [], "no drafter was asked for")
+        opened = Opened(path, False, None, None, "no drafter was asked for")
     else:
         layers = layers_for(
             path,
@@ -142,7 +143,7 @@ def open_slots(
         model = _open_model(
             path, device=file.device, n_gpu_layers=layers, progress=file.progress, **opening
         )
-        opened = Opened(model, True, None, [], "no drafter was asked for")
+        opened = Opened(model, True, None, None, "no drafter was asked for")
     try:
         _warn_of_length(opened.model, context.n_ctx)
         found = isinstance(drafter, str) and drafter == "auto"
@@ -154,8 +155,8 @@ def open_slots(
             _open_drafter(opened, drafter, found, {"device": draft_device, **opening})
             drafter = opened.drafter
         parts = Parts(opened.model, vars(context), drafter, speculation.of_pair())
-        parts.why_no_pair = opened.why_no_pair
-        _make_slots(opened, parts, found, parallel)
+        parts.why_no_pair, parts.parallel = opened.why_no_pair, parallel
+        _make_slots(opened, parts, found)
     except BaseException:
         opened.close()
         raise
@@ -207,19 +208,17 @@ def _leave_alone(opened: Opened, error: PairingError, found: bool) -> None:
         opened.drafter = None
 
 
-def _make_slots(opened: Opened, parts: Parts, found: bool, parallel: int) -> None:
-    if parallel > 1:
-        check_memory(parts, parallel)
+def _make_slots(opened: Opened, parts: Parts, found: bool) -> None:
+    if parts.parallel > 1:
+        check_memory(parts, parts.parallel)
     try:
-        opened.slots.append(Slot(0, parts))
+        opened.group = SlotGroup(parts)
     except PairingError as error:
         if parts.drafter is None:
             raise
         _leave_alone(opened, error, found)
         parts.drafter, parts.why_no_pair = None, opened.why_no_pair
-        opened.slots.append(Slot(0, parts))
-    for index in range(1, parallel):
-        opened.slots.append(Slot(index, parts))
+        opened.group = SlotGroup(parts)
 
 
 def check_memory(parts: Parts, parallel: int) -> None:
