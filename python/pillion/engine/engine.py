@@ -37,6 +37,7 @@ from .assembler import TextAssembler
 from .generation import Generation
 from .loop import BUSY_WAIT, Aim, Job, Life, Loop
 from .machine import PARALLEL_MAX, Parts
+from .pages import Pages
 from .scheduler import Entry, Scheduler
 from .slot import SlotGroup
 from .stats import EngineStats
@@ -126,6 +127,7 @@ class Engine(Held):
     def _set_up(self, group: SlotGroup, queue_limit: int | None) -> None:
         self._group = group
         slots = self._slots = group.slots
+        self._pages = Pages(group.parts, slots)
         self.tokenizer = slots[0].context.model.tokenizer
         self.queue_limit = queue_limit
         """The most requests that may wait for a slot; None: any number. May be set at any time."""
@@ -426,7 +428,7 @@ class Engine(Held):
     def _serve(self, life: Life, first: Any) -> None:
         """Works until nothing is left."""
         try:
-            Loop(life, self._group.machine, self._slots, self._stats).work(first)
+            Loop(life, self._group.machine, self._slots, self._stats, self._pages).work(first)
         except BaseException as error:  # a fault here must not leave anybody waiting
             for work in list(life.works):
                 if work.end(InternalError(f"the engine failed: {error}")):

@@ -16,7 +16,8 @@ from typing import Any
 from .._locks import forks
 from ..errors import Busy, Cancelled, Closed, TimedOut
 from .machine import Machine
-from .scheduler import Entry, Scheduler, Turn, best_slot
+from .pages import Pages
+from .scheduler import ROWS_MIN, Entry, Scheduler, Turn, best_slot
 from .slot import Moved, Slot
 from .stats import EngineStats
 from .turn import TurnRunner, forget_aims
@@ -76,9 +77,15 @@ class Loop(TurnRunner):
     """The work of the engine's thread, from the first request until nothing is left."""
 
     def __init__(
-        self, life: Life, machine: Machine, slots: Sequence[Slot], stats: EngineStats
+        self,
+        life: Life,
+        machine: Machine,
+        slots: Sequence[Slot],
+        stats: EngineStats,
+        pages: Pages,
     ) -> None:
         super().__init__(life, machine, slots, stats)
+        self._pages = pages
         self._queue_moved = False
 
     def work(self, first: Any) -> None:
@@ -107,6 +114,8 @@ class Loop(TurnRunner):
             elif not scheduler.busy:
                 return
             turn = scheduler.next(self._life.blocked)
+            while turn is not None and not self._has_room(turn):
+                turn = scheduler.next(self._life.blocked)  # of those who are left
             if turn is not None:
                 self._run(turn)
             elif self._life.blocked:
@@ -169,13 +178,16 @@ class Loop(TurnRunner):
         self._queue_moved = self._queue_moved or was_waiting
 
     def _admit(self) -> None:
-        admitted = self._life.scheduler.admit(self._choose)
+        scheduler = self._life.scheduler
+        pages = self._pages
+        admitted = scheduler.admit(self._choose, lambda one: pages.fits(one, scheduler.active))
         for entry in admitted:
             work: Work = entry.key
             assert entry.slot is not None
             slot = self._slots[entry.slot]
-            work.admitted = time.monotonic()
-            self._stats.queue.add(work.admitted - work.submitted)
+            if work.admitted is None:
+                work.admitted = time.monotonic()
+                self._stats.queue.add(work.admitted - work.submitted)
             work.state, work.place = "reading", 0
             try:
                 self._begin(entry, slot, work)
@@ -187,8 +199,57 @@ class Loop(TurnRunner):
 
     def _begin(self, entry: Entry, slot: Slot, work: Work) -> None:
         slot.mend()
+        if len(self._slots) > 1:
+            self._share(slot, work)
         entry.rows_left = slot.begin(work)
         entry.width = slot.width
+
+    def _share(self, slot: Slot, work: Work) -> None:
+        """Adopts the beginning of another slot's text, where that saves more than the slot's own.
+        Slots of other owners are not looked at."""
+        best, source = slot.match(work.prompt, work.request.owner)[0], None
+        for other in self._slots:
+            if other is slot or other.forget or not other.shared(work.request.owner):
+                continue
+            try:
+                usable = other.match(work.prompt, work.request.owner)[0]
+            except Exception:  # it needs mending
+                continue
+            if usable >= best + ROWS_MIN:
+                best, source = usable, other
+        if source is not None:
+            slot.share(source, best, work.request.owner)
+            self._stats.shared += 1
+
+    def _has_room(self, turn: Turn) -> bool:
+        """False: somebody was parked, so the next turn is another one."""
+        try:
+            return self._park(turn)
+        except Busy:  # again when he has left
+            time.sleep(BUSY_WAIT)
+            return False
+
+    def _park(self, turn: Turn) -> bool:
+        """Makes room for a turn. Returns False if its requests are others now."""
+        if not self._pages.limited:
+            return True
+        while self._pages.missing(turn) > 0:
+            if self._pages.forget_idle():
+                continue
+            active = self._life.scheduler.active
+            if len(active) < 2:
+                return True  # the cache holds a whole context
+            youngest = max(active, key=lambda one: one.order)
+            slot, work = self._slots[youngest.slot or 0], youngest.key
+            slot.leave()
+            slot.context.clear()
+            slot.owner, slot.shares, slot.has_shared = "", False, False
+            work.state = "queued"
+            self._life.scheduler.park(youngest)
+            self._stats.parked += 1
+            self._queue_moved = True
+            return False
+        return True
 
     def _choose(self, entry: Entry, free: Sequence[int]) -> int:
         """The free slot that holds most of the prompt."""

@@ -173,6 +173,7 @@ class Parts:
     batch: Batch | None = field(default=None, init=False)
     version: int = field(default=0, init=False)
     """Counts the batches that were made."""
+    _pages: tuple[int, int] = field(default=(0, 256), init=False)
 
     @property
     def n_batch(self) -> int:
@@ -197,6 +198,16 @@ class Parts:
         self.renew()
         return Several(self)
 
+    @property
+    def n_pages(self) -> int:
+        """Pages that the slots share; 0: each has a cache of its own."""
+        return self._pages[0]
+
+    @property
+    def page_size(self) -> int:
+        """Positions of a page."""
+        return self._pages[1]
+
     def renew(self) -> None:
         """Makes the batch, or another one in its place."""
         sizes = {
@@ -215,6 +226,8 @@ class Parts:
         )
         self.close()
         self.batch = made
+        stats = made.stats
+        self._pages = (stats.n_pages, stats.page_size)
         self.version += 1
 
     def context(self) -> Context:

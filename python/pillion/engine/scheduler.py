@@ -32,8 +32,8 @@ class Entry:
     """
 
     __slots__ = (
-        "key", "last", "low", "order", "owner", "queue_until", "rows_left", "slot", "state",
-        "until", "width",
+        "key", "last", "low", "order", "owner", "parked", "queue_until", "rows_left", "slot",
+        "state", "until", "width",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +57,8 @@ class Entry:
         self.slot: int | None = None
         self.order = 0
         self.last = 0  # number of its last turn
+        self.parked = False
+        """It has had a slot, and waits for another one."""
         self.width = 1
         """Rows of its round that can't be cut: its token and the drafts of a fixed length."""
 
@@ -180,6 +182,15 @@ class Scheduler:
         """Entries that have a slot."""
         return self._active
 
+    def park(self, entry: Entry) -> None:
+        """Takes an entry's slot away. It comes first when there is room again."""
+        assert entry.slot is not None
+        self._active.remove(entry)
+        self._free.add(entry.slot)
+        self._used_at[entry.slot] = next(self._orders)
+        entry.slot, entry.state, entry.parked = None, QUEUED, True
+        self._waiting.append(entry)
+
     def add(self, entry: Entry) -> None:
         """Adds an entry to the queue."""
         entry.order = next(self._orders)
@@ -204,11 +215,14 @@ class Scheduler:
     def queue(self) -> list[Entry]:
         """Waiting entries, in the order in which they get slots if no other entry comes."""
         by_owner: dict[tuple[bool, str], deque[Entry]] = {}
+        parked = sorted((one for one in self._waiting if one.parked), key=lambda one: one.order)
         for entry in self._waiting:
+            if entry.parked:
+                continue
             by_owner.setdefault((entry.low, entry.owner), deque()).append(entry)
         served = dict(self._served)
         clock = max(served.values(), default=0)
-        ordered: list[Entry] = []
+        ordered: list[Entry] = parked
         for low in (False, True):
             lines = {owner: line for (is_low, owner), line in by_owner.items() if is_low == low}
             turns = [(served.get(one, 0), line[0].order, one) for one, line in lines.items()]
@@ -223,13 +237,20 @@ class Scheduler:
                     heapq.heappush(turns, (clock, line[0].order, owner))
         return ordered
 
-    def admit(self, choose: Callable[[Entry, Sequence[int]], int]) -> list[Entry]:
+    def admit(
+        self,
+        choose: Callable[[Entry, Sequence[int]], int],
+        fits: Callable[[Entry], bool] = lambda entry: True,
+    ) -> list[Entry]:
         """Gives the free slots away and returns the entries that got one, with `slot` set. choose:
-        picks one of the free slots (longest unused first) for an entry."""
+        picks one of the free slots (longest unused first) for an entry. fits: whether there is
+        memory for it now; if not, it and those behind it wait."""
         if not self._waiting or not self._free:
             return []
         admitted = []
         for entry in self.queue()[: len(self._free)]:
+            if not fits(entry):
+                break
             free = sorted(self._free, key=lambda slot: (self._used_at[slot], slot))
             entry.slot = choose(entry, free) if len(free) > 1 else free[0]
             entry.state, entry.last = READING, next(self._turns)
@@ -237,12 +258,14 @@ class Scheduler:
             self._waiting.remove(entry)
             self._active.append(entry)
             self._served[entry.owner] = next(self._orders)
+            entry.parked = False
             admitted.append(entry)
         return admitted
 
     def expired(self, now: float) -> list[tuple[Entry, str]]:
         """Entries whose time is over, each with "queue" or "total"."""
-        over = [(one, "queue") for one in self._waiting if _past(one.queue_until, now)]
+        waiting = (one for one in self._waiting if not one.parked)
+        over = [(one, "queue") for one in waiting if _past(one.queue_until, now)]
         late = (one for one in (*self._waiting, *self._active) if _past(one.until, now))
         known = {one for one, _ in over}
         return over + [(one, "total") for one in late if one not in known]

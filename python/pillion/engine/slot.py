@@ -43,6 +43,10 @@ class Slot:
         """What the context holds is to be dropped before the next request."""
         self.last_round: Round | None = None
         """The round of the last turn; None without a drafter."""
+        self.has_shared = False
+        """Since it was empty, another slot and it have shared pages."""
+        self.shares = False
+        """The page that it writes to next may be another slot's too."""
         self.unclean: Part | None = None
         """What is still to be given up: somebody else was inside."""
         self.outputs_most = parts.outputs_most
@@ -79,7 +83,19 @@ class Slot:
             return PairStats(reason=self._parts.why_no_pair)
         return self._known if self.work is not None else self.pair.stats
 
+    @property
+    def length(self) -> int:
+        """Tokens that it holds; 0 while somebody else is inside."""
+        try:
+            return 0 if self.context.closed else self.context.n_past
+        except (Busy, Closed):
+            return 0
+
     # ---- a request ----
+
+    def shared(self, owner: str) -> bool:
+        """Whether another slot may take over what it holds for that owner."""
+        return self.length > 0 and self.serves(owner)
 
     def serves(self, owner: str) -> bool:
         """Whether what it holds may be used for that owner."""
@@ -94,10 +110,13 @@ class Slot:
         return found.usable, held - found.common
 
     def begin(self, work: Work) -> int:
-        """Takes a request. Returns how many tokens of its prompt are to be read."""
-        request = work.request
+        """Takes a request, also one that was parked, whose text so far is read like a prompt.
+        Returns how many tokens are to be read."""
+        request, so_far = work.request, work.assembler.tokens
         self._text = work.prompt
-        self._began, self._changes = False, -1
+        if so_far:
+            self._text = np.concatenate([work.prompt, np.array(so_far, dtype=np.int32)])
+        self._began, self._changes, self.shares = bool(so_far), -1, self.has_shared
         if self.forget or not self.serves(request.owner):
             self.context.clear()
         self.forget, self.owner = False, request.owner
@@ -106,11 +125,26 @@ class Slot:
         else:
             work.counts = (PairStats(), PairStats(reason=self._parts.why_no_pair))
         usable = self.context.match(self._text).usable
-        self._known = self._before = self.pair.stats
+        self._known = self.pair.stats
+        self._before = self._known - work.speculation  # of its turns before it was parked
         by_steps = work.constraint is not None
         self._part = Part(self.pair, work.sampler, self._end_array, by_steps)
         self.work = work
         return len(self._text) - usable
+
+    def share(self, source: Slot, length: int, owner: str) -> None:
+        """Holds the beginning of what another slot holds, whose pages they share."""
+        if self.forget or not self.serves(owner):
+            self.context.clear()
+            self.forget = False
+        self.context.share(source.context, length)
+        self.owner = owner
+        self.shares = source.shares = self.has_shared = source.has_shared = True
+
+    @property
+    def text_length(self) -> int:
+        """Tokens that are read before the first round."""
+        return 0 if self._text is None else len(self._text)
 
     @property
     def width(self) -> int:
@@ -234,16 +268,17 @@ class Slot:
         """Notes that rows of its prompt ran."""
         times = self._of().timings
         times.prompt_ms += 1e3 * seconds
+        self.shares = False  # it has written, to a page of its own
         if not self._began:
             self._began = True
             times.cache_n = part.reused
-        times.prompt_n = len(self._text) - times.cache_n
+            times.prompt_n = len(self._text) - times.cache_n
 
     def take(self, part: Part, seconds: float) -> list[Piece]:
         """The text of the round. With the text's end `work.assembler.finish_reason` is there."""
         work = self._of()
         text, one, constraint = work.assembler, part.round, work.constraint
-        self.last_round, self._mark = None, None
+        self.last_round, self._mark, self.shares = None, None, False
         if one is None:  # the prompt is all there is room for
             self._read_counts(work)
             return [text.finish("length")]

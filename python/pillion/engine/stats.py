@@ -66,6 +66,10 @@ class EngineStats:
     """Runs that read a part of a prompt."""
     runs: int = 0
     """Runs of any kind."""
+    parked: int = 0
+    """Requests that made room for others and read their text again."""
+    shared: int = 0
+    """Requests that began with pages of another slot."""
     rows_written: int = 0
     """Rows of all rounds: each one's token and its drafts."""
     rows_read: int = 0

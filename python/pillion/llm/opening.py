@@ -112,6 +112,7 @@ def open_slots(
     speculation: Speculation,
     context: ContextOptions,
     parallel: int,
+    n_positions: int | None = None,
 ) -> Opened:
     """Opens the model and its drafter, and makes `parallel` slots on them.
 
@@ -155,7 +156,8 @@ def open_slots(
             _open_drafter(opened, drafter, found, {"device": draft_device, **opening})
             drafter = opened.drafter
         parts = Parts(opened.model, vars(context), drafter, speculation.of_pair())
-        parts.why_no_pair, parts.parallel = opened.why_no_pair, parallel
+        parts.why_no_pair = opened.why_no_pair
+        parts.parallel, parts.n_positions = parallel, n_positions
         _make_slots(opened, parts, found)
     except BaseException:
         opened.close()
@@ -210,7 +212,7 @@ def _leave_alone(opened: Opened, error: PairingError, found: bool) -> None:
 
 def _make_slots(opened: Opened, parts: Parts, found: bool) -> None:
     if parts.parallel > 1:
-        check_memory(parts, parts.parallel)
+        check_memory(parts)
     try:
         opened.group = SlotGroup(parts)
     except PairingError as error:
@@ -221,14 +223,23 @@ def _make_slots(opened: Opened, parts: Parts, found: bool) -> None:
         opened.group = SlotGroup(parts)
 
 
-def check_memory(parts: Parts, parallel: int) -> None:
+def check_memory(parts: Parts) -> None:
     """Raises `OutOfMemoryError`, with the numbers, if the host has no room for all contexts."""
-    each = context_bytes(parts.model, ContextOptions(**parts.sizes).sizes())
-    memory = device("cpu")["memory"]
-    if each * parallel > memory["free"]:
+    parallel = parts.parallel
+    sizes = ContextOptions(**parts.sizes).sizes()
+    found = parts.model.memory(**sizes)
+    kv = found["kv"]
+    full = kv["full"]["bytes"]
+    if parts.n_positions is not None:  # they share them
+        n_ctx = max(int(found["n_ctx"]), 1)
+        full = full * min(1.0, max(parts.n_positions, n_ctx) / (parallel * n_ctx))
+    each = int(full + kv["bytes"] - kv["full"]["bytes"] + kv["snapshots"])
+    shared = int(found["scratch"] + found["outputs"] * min(parallel, 14))
+    memory, total = device("cpu")["memory"], each * parallel + shared
+    if total > memory["free"]:
         raise OutOfMemoryError(
-            f"{parallel} contexts of {each / 1e9:.2f} GB take {parallel * each / 1e9:.2f} GB, but "
-            f"{memory['free'] / 1e9:.2f} GB are free: lower parallel or n_ctx"
+            f"{parallel} contexts of {each / 1e9:.2f} GB take {total / 1e9:.2f} GB, but "
+            f"{memory['free'] / 1e9:.2f} GB are free: lower parallel, n_positions or n_ctx"
         )
 
 
