@@ -40,6 +40,11 @@ struct KvSpec {
 // Backends read the cache in aligned pieces of up to this many positions.
 constexpr int32_t kKvCapacityUnit = KV_SPLIT;
 
+// A part of a store of one page where the bytes of each block of KV_BLOCK slots lie together: the
+// keys of a head, the values, their scales. Block b is at `offset` of the store + b * block_bytes.
+// Layouts of one name have the same strips, in one order.
+struct KvStrip { size_t offset, block_bytes; };
+
 // Which page of a store a sequence's positions lie in: i32 [sequences][stride], of which a store
 // reads `entries` from `offset` bytes on. Runs read the table as it is when they begin.
 struct KvTable {

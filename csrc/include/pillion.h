@@ -50,6 +50,9 @@
  *    n_gpu_layers, whose default is -1 and whose 0 means no layer. A NULL config means all
  *    defaults. The library reads at most struct_size bytes. It refuses a larger struct whose
  *    surplus is not zero. New versions only append fields.
+ *  - A struct that the library fills in (pillion_<x>_info, _stats and the like) is passed with its
+ *    size. The caller sets nothing. The library writes at most that many bytes and reports in
+ *    struct_size how many it wrote: a field behind them is untouched.
  *  - Text is UTF-8. Prompts, and texts that the library writes into a caller's buffer, have an
  *    explicit length and no closing NUL; names, paths and fields of structs end with NUL. A
  *    function with `needed` takes the buffer's capacity and always reports the needed size (NULL:
@@ -337,6 +340,32 @@ pillion_status pillion_context_score(pillion_context* context, const int32_t* to
 pillion_status pillion_context_embed(pillion_context* context, const int32_t* tokens, size_t n,
                                      float* mean, size_t n_embd);
 
+/* Saves what the context holds, tokens and cache, and the sampler's state (NULL: none) in a file:
+ * random numbers, accepted tokens. docs/saved_state.md has the format. The file appears when it is
+ * complete; until then an older one stays. FILE_NOT_FOUND if it cannot be created there,
+ * FILE_CORRUPT if the system refuses to write (no space left), INVALID_ARGUMENT for a folder, a
+ * device or a FIFO, CANCELLED. Outputs are not saved: sync() with the same tokens runs the last one
+ * again. */
+pillion_status pillion_context_save(pillion_context* context, pillion_sampler* sampler,
+                                    const char* path);
+/* Brings it back: the context holds that text, without outputs, and what follows has the bits that
+ * it would have had. n_ctx, n_batch, swa_full and threads may differ from those of the saved
+ * context. sampler (NULL: none) gets the saved state and keeps its own settings. n_run (may be
+ * NULL): tokens that had to run, 0 unless the context has copies of its cache in another layout on
+ * another device.
+ * The whole file is checked before anything changes. FILE_NOT_FOUND; FILE_CORRUPT for damage and
+ * for a file of another kind; UNSUPPORTED_MODEL for a newer version; INVALID_ARGUMENT for another
+ * model, another kv_type or device layout, and for a sampler that was not saved; CONTEXT_FULL for a
+ * text longer than n_ctx; CANCELLED. Only a device that fails, or a file that somebody changes
+ * meanwhile, leaves the context empty. */
+pillion_status pillion_context_load(pillion_context* context, pillion_sampler* sampler,
+                                    const char* path, size_t* n_run);
+/* The same bytes in the caller's memory. */
+pillion_status pillion_context_get_state(pillion_context* context, pillion_sampler* sampler,
+                                         void* out, size_t capacity, size_t* needed);
+pillion_status pillion_context_set_state(pillion_context* context, pillion_sampler* sampler,
+                                         const void* state, size_t n, size_t* n_run);
+
 /* Stops a running eval at the next op; that call returns CANCELLED. Any thread may call it. Without
  * a running call it does nothing: the next call forgets a cancel that came just before it. Repeat
  * the cancel until the call is over. */
@@ -538,8 +567,10 @@ typedef struct {
  * unless `sampled` is set. The first step after a prompt returns the token that the prompt's logits
  * give. The last returned token is not in the cache yet. n_draft: 0: no drafts; 1 ..
  * PILLION_DRAFT_MAX; or PILLION_DRAFT_AUTO: as many as pay off by measured times. A pair without
- * drafter drafts nothing. Until the next call, the context's output row i is the row that token i
- * was chosen from; in the first step after a prompt, the context's last row. */
+ * drafter drafts nothing. tokens has room for `capacity`, at least 1; a smaller capacity than n_max
+ * takes its place, so 1 + PILLION_DRAFT_MAX is enough for every round. Until the next call, the
+ * context's output row i is the row that token i was chosen from; in the first step after a prompt,
+ * the context's last row. */
 pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft,
                                  size_t n_max, const int32_t* end_tokens, size_t n_end,
                                  int32_t* tokens, size_t capacity, size_t* n,
@@ -555,7 +586,8 @@ pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, i
  * proposal or its beginning, other tokens behind it, or other tokens alone (forced ones); n may be
  * 0. run does not need a propose before it.
  * take: chooses the tokens. Row i of the run gives the token after i drafts. take ends where a
- * choice differs from the draft, at an end token, or after n_max tokens.
+ * choice differs from the draft, at an end token, or after n_max tokens. capacity: as for
+ * pillion_pair_step.
  *
  * The text is that of pillion_pair_step. Statistics, and the draft length of "auto", count the
  * drafter's tokens; a proposed token that was not run counts as refused. Between the steps other
@@ -731,7 +763,9 @@ typedef struct {
 } pillion_batch_stats;
 pillion_status pillion_batch_get_stats(const pillion_batch* batch, pillion_batch_stats* stats,
                                        size_t size);
-/* {"batched", "why", "n_sequences", "n_ctx", "n_batch", "n_outputs", "n_pages", "page"} */
+/* {"batched", "why", "n_sequences", "n_ctx", "n_batch", "n_outputs", "few_rows", "n_pages", "page"}.
+ * few_rows above 0: on this device the bits of a row depend on the other rows of longer runs. A run
+ * then takes rounds of at most so many rows, or prompts; prompts beside rounds wait (n_ran 0). */
 pillion_status pillion_batch_json(const pillion_batch* batch, char* out, size_t capacity,
                                   size_t* needed);
 
@@ -742,7 +776,7 @@ typedef struct pillion_quantization pillion_quantization;
 typedef struct {
     uint32_t struct_size;
     int32_t pure;             /* 1: every matrix gets the type itself, without a mix */
-    int32_t allow_requantize; /* 1: accepts a source that is already quantised */
+    int32_t allow_requantize; /* 1: accepts a source that is already quantized */
     int32_t n_threads;        /* 0: all cores that this process may use */
     /* "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K_S", "Q4_K_M", "Q5_K_S",
      * "Q5_K_M", "Q6_K". Vectors, norms, routers, rotation factors and the centroid head stay as

@@ -228,6 +228,22 @@ void Context::rewind(size_t length) {
     if (!dropped.empty()) eval(dropped.data(), dropped.size(), 0);
 }
 
+void Context::restore(std::vector<int32_t> tokens, int prompt_end,
+                      const std::function<void(KvCache&)>& fill) {
+    check_tokens(tokens.data(), tokens.size());
+    check_fits(tokens.size());
+    invalidate_outputs();
+    go_back(0);
+    try {
+        fill(kv_);
+    } catch (...) {
+        kv_.clear();
+        throw;
+    }
+    tokens_ = std::move(tokens);
+    expect_return(std::min(prompt_end, length()));
+}
+
 void Context::drop_last(int n_rows) {
     PILLION_CHECK(n_rows >= 0 && n_rows <= length() && kv_.can_rewind(length() - n_rows));
     generation_++;

@@ -54,6 +54,11 @@ class Context {
     size_t common(const int32_t* tokens, size_t n) const;
     size_t usable(size_t common) const;
     void rewind(size_t length);
+    // Holds these tokens afterwards, without outputs. fill() writes their rows into the empty cache
+    // and calls its set_held(). prompt_end: see above. Throws what fill() throws; the context is
+    // then empty.
+    void restore(std::vector<int32_t> tokens, int prompt_end,
+                 const std::function<void(KvCache&)>& fill);
     // Drops rows of the last eval, as a rejected draft; its outputs stay readable. Always a
     // counter.
     void drop_last(int n_rows);
@@ -85,6 +90,7 @@ class Context {
 
     void cancel() { runner_->cancel(); }
     void clear_cancel() { runner_->clear_cancel(); }
+    bool cancelled() const { return queue().cancel; }
 
   private:
     void check_tokens(const int32_t* tokens, size_t n) const;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "runtime/kv_blocks.h"
 #include "runtime/kv_pool.h"
 
 namespace pillion {
@@ -21,6 +22,7 @@ class KvCache {
     KvPool& pool() const { return *pool_; }
     int sequence() const { return sequence_; }  // its row of the pool's tables
     const KvSnapshots& snapshots() const { return snapshots_; }
+    KvSnapshots& snapshots() { return snapshots_; }
     // The pool's copies were added or dropped: snapshots must hold them too.
     void replicas_changed() { snapshots_.set_rings(pool_->rings_of(sequence_)); }
 
@@ -54,11 +56,37 @@ class KvCache {
     // empty.
     int share(const KvCache& other, int length);
 
+    // ---- a saved state (saved_state.h) ----
+    // It has whole blocks of KV_BLOCK positions. Full layers have the rows of all positions.
+    // Sliding layers have those from first_held() on; first_row() is the same for any ring, or copy
+    // of one, whose highest written position was high - 1.
+    int first_held() const;
+    static int first_row(int capacity, int high, int length);
+    // From which row on the sliding layers of this cache can take the rows [first, length).
+    int first_taken(int first, int length) const;
+    // What `high` is if the rings hold the rows [first, length) and nothing before.
+    int high_for(int first, int length) const {
+        return first > 0 ? first + pool_->ring_capacity() : length;
+    }
+    int window() const { return window_; }
+    // The sequence's rows of a layer: where its pages begin on each device, and how they follow.
+    struct Place {
+        Backend* backend;
+        Buffer* buffer;
+        size_t offset;
+    };
+    std::vector<Place> places_of(int layer) const;
+    KvPages pages_of(int layer) const;
+    // Pages for so many rows, in an empty cache; then the rows [first, length) are there.
+    void make_room(int length);
+    void set_held(int first, int length);
+
   private:
     // The least length whose window the rings hold, if `high` is one past the highest position
     // written.
     int low(int high) const {
-        return pool_->ring_capacity() == 0 || high <= pool_->ring_capacity() ? 0 : high - slack();
+        if (pool_->ring_capacity() == 0) return least_;
+        return high <= pool_->ring_capacity() ? 0 : high - slack();
     }
     // How far back from the newest length the rings reach.
     int slack() const { return pool_->ring_capacity() - (window_ - 1); }
@@ -71,6 +99,7 @@ class KvCache {
     int window_;
     int length_ = 0;          // positions held
     int high_ = 0;            // one past the highest position ever written since clear()
+    int least_ = 0;           // low() without rings: above 0 for a text that a ring had held
     std::vector<int> pages_;  // of a shared pool, by position / KvPool::kPage
 };
 

@@ -186,13 +186,21 @@ void KvPool::give_back_sequence(int sequence) {
     if (is_shared()) free_sequences_.push_back(sequence);
 }
 
+std::vector<KvPool::Place> KvPool::places_of(int layer) const {
+    std::vector<Place> places;
+    for_each_store(size_t(layer),
+                   [&](const KvStore& s, Backend& backend) { places.push_back({&backend, &s}); });
+    return places;
+}
+
 std::vector<KvSnapshots::Ring> KvPool::rings_of(int sequence) const {
     std::vector<KvSnapshots::Ring> rings;
     for (size_t l = 0; l < stores_.size(); l++) {
         if (!rings_[l]) continue;
         for_each_store(l, [&](const KvStore& s, Backend& backend) {
             const size_t bytes = backend.kv_bytes(s.spec) / size_t(is_shared() ? n_sequences_ : 1);
-            rings.push_back({&backend, s.buffer, s.offset + bytes * size_t(sequence), bytes});
+            rings.push_back(
+                {int(l), &backend, s.buffer, s.offset + bytes * size_t(sequence), bytes});
         });
     }
     return rings;

@@ -11,6 +11,7 @@
 // (a device copy). A drafter on a third device has copies of the two caches that it reads
 // (replicas). Every run writes all copies, and they have the same pages.
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -73,6 +74,13 @@ class KvPool {
     // A row of the tables, with a ring. Throws Error{context_full} if all are taken.
     int take_sequence();
     void give_back_sequence(int sequence);
+    // The layer's own store, then its copies on other devices.
+    struct Place {
+        Backend* backend;
+        const KvStore* store;
+    };
+    std::vector<Place> places_of(int layer) const;
+    int n_sequences() const { return std::max(1, n_sequences_); }
     // Everything that a rewind must restore: the sequence's rings and their copies elsewhere.
     std::vector<KvSnapshots::Ring> rings_of(int sequence) const;
 

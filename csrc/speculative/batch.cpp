@@ -31,12 +31,17 @@ Batch::Batch(std::shared_ptr<Model> model, DrafterKind kind, std::shared_ptr<Mod
     : model_(std::move(model)), drafter_model_(std::move(drafter)), kind_(kind), options_(options),
       pair_options_(pair), batch_(batch) {
     check(batch_);
-    if (options_.n_outputs == 0)
-        options_.n_outputs = std::min(kOutputsMost, batch_.n_sequences * (kDraftMax + 1));
-    options_ = checked_options(*model_, options_);
     check_drafter_kind(kind_, drafter_model_.get());
     Backend* drafts_on = drafter_model_ ? &drafter_model_->backend() : nullptr;
-    if (!can_batch(model_->placement(), drafts_on)) return;
+    const Placement& placement = model_->placement();
+    const bool is_batched = can_batch(placement, drafts_on);
+    if (is_batched) few_rows_ = std::max(placement.front->few_rows(), placement.back->few_rows());
+    const int most = few_rows_ > 0 ? few_rows_ : kOutputsMost;
+    if (is_batched && options_.n_outputs == 0)
+        options_.n_outputs = std::min(most, batch_.n_sequences * (kDraftMax + 1));
+    options_ = checked_options(*model_, options_);
+    if (!is_batched) return;
+    if (few_rows_ > 0) options_.n_outputs = std::min(options_.n_outputs, few_rows_);
     runner_ = std::make_shared<Runner>(model_, options_, batch_.n_sequences,
                                        count_pages(batch_, options_));
     if (kind_ != DrafterKind::assistant) return;
@@ -87,6 +92,7 @@ std::string Batch::to_json() const {
         .add("n_ctx", options_.n_ctx)
         .add("n_batch", options_.n_batch)
         .add("n_outputs", options_.n_outputs)
+        .add("few_rows", few_rows_)
         .add("n_pages", n_pages())
         .add("page", KvPool::kPage)
         .text();
@@ -140,8 +146,29 @@ void Batch::draft(std::vector<BatchEntry>& entries) {
     }
 }
 
-void Batch::choose_lengths(std::vector<BatchEntry>& entries, std::vector<int>& lengths) const {
-    for (const BatchEntry& e : entries) lengths.push_back(e.n_draft == kDraftAuto ? 1 : e.n_draft);
+// One length for each entry; 0 for those that do not draft.
+void Batch::choose_lengths(std::vector<BatchEntry>& entries, std::vector<int>& lengths) {
+    std::vector<RowBudget::Entry> asked;
+    RowBudget::Limits limits;
+    limits.most_rows = std::min(options_.n_outputs, options_.n_batch);
+    for (const BatchEntry& e : entries) {
+        if (e.tokens || e.code != Status::ok) {
+            limits.other_rows += int(std::min(e.n_rows, size_t(options_.n_batch)));
+            continue;
+        }
+        Pair& pair = *e.pair;
+        const Pair::DraftLimits most = pair.draft_limits(e.n_max);
+        asked.push_back({&pair.acceptance(), &pair.budget_history(), most.drafts ? most.most : 0,
+                         e.n_draft == kDraftAuto ? -1 : std::min(e.n_draft, most.most),
+                         pair.target().length()});
+    }
+    std::vector<int> chosen;
+    if (!asked.empty()) budget_.choose(asked, limits, chosen);
+    size_t at = 0;
+    for (const BatchEntry& e : entries)
+        lengths.push_back(e.tokens || e.code != Status::ok ? 0
+                          : e.n_draft == kDraftAuto        ? chosen[at++]
+                                                           : (at++, e.n_draft));
 }
 
 void Batch::draft_in_turn(std::vector<BatchEntry>& entries) {
@@ -164,9 +191,10 @@ void Batch::run(std::vector<BatchEntry>& entries) {
         if (!e.tokens && e.code == Status::ok) add_round(e, parts);
     size_t rows = 0;
     for (const Part& p : parts) rows += size_t(p.run.n_rows);
+    const bool has_rounds = rows > 0;
     for (BatchEntry& e : entries) {
         if (!e.tokens || e.code != Status::ok) continue;
-        const size_t n_batch = size_t(options_.n_batch);
+        const size_t n_batch = size_t(few_rows_ > 0 && has_rounds ? 0 : options_.n_batch);
         add_prompt(e, parts, n_batch - std::min(n_batch, rows));
         rows += e.n_ran;
     }
@@ -262,8 +290,25 @@ void Batch::run_parts(std::vector<Part>& parts) {
             e.pair->has_run(0, /*alone=*/true);
         });
     }
+    measured(parts, ms);
     stats_.runs++, stats_.rows += uint64_t(rows);
     stats_.last_rows = rows, stats_.last_entries = int(parts.size()), stats_.last_run_ms = ms;
+}
+
+void Batch::measured(const std::vector<Part>& parts, double run_ms) {
+    RowBudget::Outcome o;
+    for (const Part& p : parts) {
+        if (p.entry->tokens) {
+            o.other_rows += p.run.n_rows;
+            continue;
+        }
+        const int drafted = int(p.entry->pair->drafts().size());
+        o.n_entries++, o.rows += p.run.n_rows;
+        o.positions += p.run.kv->length() - p.run.n_rows;
+        o.steps = std::max(o.steps, drafted), o.n_drafting += drafted > 0;
+    }
+    o.run_ms = run_ms, o.draft_ms = o.steps > 0 ? stats_.last_draft_ms : 0;
+    if (o.n_entries > 0) budget_.update(o);
 }
 
 void Batch::run_in_turn(std::vector<BatchEntry>& entries) {

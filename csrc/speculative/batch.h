@@ -62,6 +62,9 @@ class Batch {
     bool is_batched() const { return runner_ != nullptr; }
     std::string why_in_turn() const;  // "": it is batched
     int n_sequences() const { return batch_.n_sequences; }
+    // > 0: on its device the bits of a row depend on the other rows of longer runs. Then a run takes
+    // rounds of at most so many rows, or prompts: with rounds beside them, prompts wait (n_ran 0).
+    int few_rows() const { return few_rows_; }
     int n_pages() const { return runner_ ? runner_->pool()->n_pages() : 0; }
     int n_free_pages() const { return runner_ ? runner_->pool()->n_free_pages() : 0; }
     const BatchStats& stats() const { return stats_; }
@@ -75,7 +78,8 @@ class Batch {
     // Gives up the rounds that draft() began or run() ran.
     void abandon(std::vector<BatchEntry>& entries);
 
-    // {"batched", "why", "n_sequences", "n_ctx", "n_batch", "n_outputs", "n_pages", "page"}
+    // {"batched", "why", "n_sequences", "n_ctx", "n_batch", "n_outputs", "few_rows", "n_pages",
+    // "page"}
     std::string to_json() const;
 
     // Runs the body. False: it threw, and the entry says why.
@@ -101,7 +105,7 @@ class Batch {
         RunPart run;
         bool completes;  // its prompt
     };
-    void choose_lengths(std::vector<BatchEntry>& entries, std::vector<int>& lengths) const;
+    void choose_lengths(std::vector<BatchEntry>& entries, std::vector<int>& lengths);
     void draft_in_turn(std::vector<BatchEntry>& entries);
     void run_in_turn(std::vector<BatchEntry>& entries);
     void add_round(BatchEntry& entry, std::vector<Part>& parts);
@@ -109,6 +113,7 @@ class Batch {
     void check_room(const std::vector<Part>& parts) const;
     void check_pages(const KvCache& kv, int rows, std::vector<Part>& parts) const;
     void run_parts(std::vector<Part>& parts);
+    void measured(const std::vector<Part>& parts, double run_ms);
     void cancel_in_turn();
 
     std::shared_ptr<Model> model_, drafter_model_;
@@ -116,10 +121,12 @@ class Batch {
     ContextOptions options_;
     PairOptions pair_options_;
     BatchOptions batch_;
+    int few_rows_ = 0;
     std::shared_ptr<Runner> runner_;    // null: in turn
     std::shared_ptr<Drafter> drafter_;  // the assistant of all
     std::vector<std::weak_ptr<Context>> contexts_;
     BatchStats stats_;
+    RowBudget budget_;
 };
 
 }  // namespace pillion

@@ -9,6 +9,7 @@
 #include "runtime/sampler.h"
 #include "speculative/draft_length.h"
 #include "speculative/drafter.h"
+#include "speculative/row_budget.h"
 
 namespace pillion {
 
@@ -116,7 +117,8 @@ class Pair {
         bool drafts = true;  // false: nothing guesses ahead
     };
     DraftLimits draft_limits(size_t n_max);
-    const DraftLength& acceptance() const { return length_; }
+    DraftLength& acceptance() { return length_; }
+    RowBudget::History& budget_history() { return history_; }
     // What to ask of the drafter, for drafts(); null: nothing. joint: n_draft was chosen together
     // with the other pairs'.
     const DraftRequest* request_draft(Sampler& sampler, int n_draft, size_t n_max, bool joint);
@@ -190,6 +192,7 @@ class Pair {
     float p_min_;
     bool sampled_;  // drafts are drawn by the sampler
     DraftLength length_;
+    RowBudget::History history_;
     PairStats stats_;
     int32_t last_ = -1;  // chosen, not yet in the cache
     // [n_embd] of the position before `last_`; empty: unknown

@@ -358,7 +358,11 @@ class Batch(Handle):
     # ---- what it is ----
 
     def describe(self) -> dict[str, Any]:
-        """batched, why (not), n_sequences, n_ctx, n_batch, n_outputs, n_pages and page."""
+        """batched, why (not), n_sequences, n_ctx, n_batch, n_outputs, few_rows, n_pages and page.
+
+        few_rows above 0: on this device the bits of a row depend on the other rows of longer runs.
+        A run then takes rounds of at most so many rows, or prompts; prompts beside rounds wait
+        (`ran` is 0)."""
         raw = read_bytes(
             lambda out, capacity, needed: lib.pillion_batch_json(self._c, out, capacity, needed)
         )

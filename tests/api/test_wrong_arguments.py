@@ -113,6 +113,13 @@ def parts(world, folder):
     return sorted(folder.glob("whole-*"))
 
 
+def saved(thing, folder, *sampler):
+    """A state of it on disk."""
+    path = folder / f"{type(thing).__name__}.saved"
+    thing.save(path, *sampler)
+    return path
+
+
 def by_name(world, folder):
     """Arguments of `LLM.from_pretrained` for a model in a cache of huggingface_hub, made once. No
     hub is asked."""
@@ -254,6 +261,8 @@ def good_calls(world, folder):
         "LLM.embed": (llm.embed, {"text": "x", "normalize": True}),
         "LLM.create_embedding": (llm.create_embedding, {"input": "x", "model": "m"}),
         "LLM.embedding_tokens": (llm.embedding_tokens, {"name": "text", "given": "x"}),
+        "LLM.save": (llm.save, {"path": folder / "llm.state", "slot": 0}),
+        "LLM.load": (llm.load, {"path": saved(llm, folder), "slot": 0, "owner": ""}),
         "LLM.render_chat": (llm.render_chat, {"messages": chat}),
         "LLM.chat_tokens": (llm.chat_tokens, {"rendered": "x"}),
         "Model.open": (
@@ -284,6 +293,16 @@ def good_calls(world, folder):
         "Context.score": (context.score, {"tokens": tokens}),
         "Context.embed": (context.embed, {"tokens": tokens, "normalize": True}),
         "Context.work": (context.work, {"n": 1, "n_outputs": 1}),
+        "Context.save": (context.save, {"path": folder / "state", "sampler": world.sampler}),
+        "Context.load": (
+            context.load,
+            {"path": saved(context, folder, world.sampler), "sampler": world.sampler},
+        ),
+        "Context.state": (context.state, {"sampler": world.sampler}),
+        "Context.set_state": (
+            context.set_state,
+            {"state": context.state(world.sampler), "sampler": world.sampler},
+        ),
         "Context.logits": (context.logits, {"row": -1, "copy": True}),
         "Context.hidden": (context.hidden, {"row": -1, "copy": True}),
         "Context.logprobs": (context.logprobs, {"row": -1, "k": 2, "token": 5}),
@@ -491,9 +510,10 @@ NAMES = """LLM LLM.from_pretrained LLM.complete LLM.chat LLM.generate LLM.acompl
 Engine
 Engine.submit Engine.cancel Engine.drain Request Generation.result Generation.cancel
 Generation.stop_soon LLM.tokenize LLM.detokenize LLM.embed LLM.create_embedding
-LLM.embedding_tokens LLM.render_chat LLM.chat_tokens Model.open Model.context
+LLM.embedding_tokens LLM.save LLM.load LLM.render_chat LLM.chat_tokens Model.open Model.context
 Model.memory Model.fit Context Context.prefill Context.decode Context.sync
 Context.read Context.match Context.rewind Context.score Context.embed Context.work
+Context.save Context.load Context.state Context.set_state
 Context.logits Context.hidden Context.logprobs Pair Pair.sync Pair.step
 Pair.generate Pair.propose Pair.run Pair.take Pair.abandon Pair.draft Pair.draft_row
 Pair.rounds SamplingParams SamplingParams.of_file Sampler Sampler.sample Sampler.sample_from

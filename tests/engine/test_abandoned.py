@@ -73,7 +73,7 @@ def test_a_stream_kept_by_a_traceback(toy_llm):
 def test_one_that_ended_does_not_stand_in_the_way(toy_llm, strings, fake):
     done = toy_llm.complete("abc", temperature=0, max_tokens=2, stream=True)
     list(done)
-    strings.fail("pillion_pair_run", 22, "no memory")
+    strings.fail("pillion_pair_step", 22, "no memory", after=1)
     raised(lambda: list(begun(toy_llm)), fake.OutOfMemoryError)
     begun(toy_llm).close()
     assert in_new_thread(lambda: asked(toy_llm)) == "de"

@@ -132,7 +132,7 @@ def test_wrong_values_in_a_request(fake, engine, name):
 def test_stats(fake, strings, ask, engine):
     for _ in range(3):
         ask("abcdefgh").result()
-    strings.fail("pillion_pair_run", 22, "no memory")
+    strings.fail("pillion_pair_step", 22, "no memory", after=1)
     with pytest.raises(fake.OutOfMemoryError):
         ask("q").result()
     until(lambda: states(engine) == ["idle"] * 2)

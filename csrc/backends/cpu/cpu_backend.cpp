@@ -18,6 +18,7 @@
 #include "core/cpu_count.h"
 #include "core/error_boundary.h"
 #include "core/expand.h"
+#include "core/kv_lanes_strips.h"
 
 namespace pillion::cpu {
 namespace {
@@ -99,6 +100,9 @@ class CpuBackend final : public Backend {
     bool is_host() const override { return true; }
     bool batches() const override { return true; }
     const char* kv_layout() const override { return "lanes32"; }  // contract/kv_lanes.h
+    std::vector<KvStrip> kv_strips(const KvSpec& spec) const override {
+        return kv_lanes_strips(spec);
+    }
     MemoryInfo memory() const override { return host_memory(); }
 
     Json info_json() const override {
@@ -148,9 +152,11 @@ class CpuBackend final : public Backend {
     std::unique_ptr<Buffer> map_host(uint8_t* bytes, size_t size) override {
         return std::make_unique<MappedBuffer>(bytes, size);
     }
-    std::unique_ptr<Queue> make_queue(int n_threads) override {
-        return std::make_unique<ThreadPool>(
-            std::min(n_threads > 0 ? n_threads : usable_cpus(), 256));
+    Result<std::unique_ptr<Queue>> make_queue(int n_threads) override {
+        return to_result([&]() -> Result<std::unique_ptr<Queue>> {
+            return std::make_unique<ThreadPool>(
+                std::min(n_threads > 0 ? n_threads : usable_cpus(), 256));
+        });
     }
 
     Result<size_t> weight_bytes(const WeightSource& s) const override {

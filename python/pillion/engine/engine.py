@@ -134,6 +134,7 @@ class Engine(Held):
         self.n_ctx = slots[0].context.n_ctx
         self._n_batch = slots[0].n_batch
         self._stats = EngineStats(slots=len(slots))
+        self._pages.note(self._stats)
         self._lives = {forks(): self._new_life()}
         self._closed = False
         self._draining = False
@@ -352,6 +353,11 @@ class Engine(Held):
     def parallel(self) -> int:
         """Number of requests that it writes at the same time."""
         return len(self._slots)
+
+    @property
+    def why_in_turn(self) -> str:
+        """Why slots run one after another, not in one run; "": they don't, or there is one."""
+        return self._group.parts.why_in_turn
 
     @property
     def paired(self) -> bool:

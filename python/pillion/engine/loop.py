@@ -272,6 +272,8 @@ class Loop(TurnRunner):
     def _run(self, turn: Turn) -> None:
         forget_aims(self._life)
         self.run_turn(turn)
+        with contextlib.suppress(Busy, Closed):
+            self._pages.note(self._stats)
         for entry in (*turn.rounds, *(one for one, _ in turn.reads)):
             if entry.key.ended:
                 self._over(entry.key)

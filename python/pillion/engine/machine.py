@@ -173,6 +173,8 @@ class Parts:
     batch: Batch | None = field(default=None, init=False)
     version: int = field(default=0, init=False)
     """Counts the batches that were made."""
+    why_in_turn: str = field(default="", init=False)
+    """Why the batch runs its sequences one after another; "": it does not."""
     _pages: tuple[int, int] = field(default=(0, 256), init=False)
 
     @property
@@ -228,6 +230,7 @@ class Parts:
         self.batch = made
         stats = made.stats
         self._pages = (stats.n_pages, stats.page_size)
+        self.why_in_turn = str(made.describe()["why"])
         self.version += 1
 
     def context(self) -> Context:

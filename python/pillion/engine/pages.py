@@ -14,6 +14,7 @@ from ..pair import DRAFT_MAX
 from .machine import Parts
 from .scheduler import READING, Entry, Turn
 from .slot import Slot
+from .stats import EngineStats
 from .work import Work
 
 RESERVE = 1024
@@ -30,6 +31,13 @@ class Pages:
     def limited(self) -> bool:
         """Whether the slots share pages that may run out."""
         return self._parts.n_pages > 0
+
+    def note(self, stats: EngineStats) -> None:
+        """Writes into the counts what is used and free."""
+        batch = self._parts.batch
+        if self.limited and batch is not None:
+            stats.pages, stats.page_size = self._parts.n_pages, self._parts.page_size
+            stats.free_pages = batch.stats.free_pages
 
     def _of(self, n_tokens: int) -> int:
         return -(-n_tokens // self._parts.page_size)

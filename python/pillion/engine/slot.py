@@ -341,6 +341,21 @@ class Slot:
         """A turn was broken off that is to come once more; nothing of it happened."""
         self._changes = self.context.changes
 
+    def save(self, path: str) -> None:
+        """Saves what the context holds."""
+        self.mend()
+        self.context.save(path)
+
+    def load(self, path: str, owner: str) -> int:
+        """Holds a saved text of that owner afterwards. Returns how many tokens ran for it. Raises
+        `Busy` during a request."""
+        if self.work is not None:
+            raise Busy(f"slot {self.index} writes an answer: load when that is over")
+        self.mend()
+        ran = self.context.load(path)
+        self.owner, self.forget = owner, False
+        return ran
+
     def end(self) -> None:
         """The request is over, by its own end or another."""
         self.leave()

@@ -40,6 +40,12 @@ class EngineStats:
 
     slots: int = 0
     """Requests that can be written at the same time."""
+    pages: int = 0
+    """Pages of the cache that the slots share; 0: each has its own."""
+    free_pages: int = 0
+    """Those that no text holds, as of the last turn."""
+    page_size: int = 0
+    """Positions of a page."""
     queued: int = 0
     """Requests that wait for a slot."""
     reading: int = 0

@@ -19,6 +19,7 @@ from ..chat.messages import Message, continues_message
 from ..context import Context, Floats
 from ..engine.engine import Engine
 from ..engine.machine import PARALLEL_MAX
+from ..engine.slot import Slot
 from ..errors import Closed, NoSuchName
 from ..foreign_names import METHODS
 from ..held import Held
@@ -215,6 +216,43 @@ class LLM(TextCalls, Held):
         """What the drafter did so far, for all answers together. Without a drafter the state is
         "off", and `reason` tells why. Any thread may ask, also during an answer."""
         return self.engine.speculation()
+
+    # ---- a state to keep ----
+
+    def save(self, path: str | os.PathLike[str], *, slot: int = 0) -> None:
+        """Saves the text that a context holds, with its cache, in a file for `load`.
+
+        path: the file. It appears when it is complete; until then an older one stays.
+        slot: which of the `parallel` contexts (0 to parallel - 1; `engine.slots()` tells what they
+        do).
+
+        Any thread may call it; the file is written between two turns of what is under way, also in
+        the middle of an answer. Each call has a sampler of its own, so none is saved. Raises what
+        `Context.save` raises.
+        """
+        name, at = check_path("path", path), self._slot(slot)
+        self.engine.between_turns(lambda: at.save(name))
+
+    def load(self, path: str | os.PathLike[str], *, slot: int = 0, owner: str = "") -> int:
+        """Brings a saved text back into a context: the next call whose prompt begins like it runs
+        only its rest, and writes what it would have written.
+
+        path: a file of `save` or of `Context.save`, of the same model and kv_type; n_ctx and the
+        other options may differ. slot: as in `save`. owner: whose text it is, as in calls.
+
+        Returns how many tokens had to run: 0, unless the drafter or a part of the model is on
+        another device with a cache of another layout. The file is checked before anything changes.
+        Raises what `Context.load` raises, and `Busy` while an answer is written in that context.
+        """
+        name, at = check_path("path", path), self._slot(slot)
+        owner = check_text("owner", owner)
+        ran: list[int] = []
+        self.engine.between_turns(lambda: ran.append(at.load(name, owner)))
+        return ran[0]
+
+    def _slot(self, slot: int) -> Slot:
+        slots = self.engine._slots
+        return slots[check_int("slot", slot, 0, len(slots) - 1)]
 
     # ---- tokens and prompts ----
 

@@ -201,8 +201,10 @@ static uint8_t* operand(const struct dsp_session* s, const struct htp_tensor* t)
 static int32_t run_plan(struct dsp_session* s, const struct dsp_plan* p,
                         const PillionStepState* state, const uint32_t* cancel, uint32_t* profile,
                         struct dsp_why* why) {
-    struct op_run r = {
-        .pos = state->segments[0].pos, .rows = state->rows, .out_rows = state->out_rows, .why = why};
+    struct op_run r = {.pos = state->segments[0].pos,
+                       .rows = state->rows,
+                       .out_rows = state->out_rows,
+                       .why = why};
     if (r.rows < 1 || (uint32_t)r.rows > p->rows_max)
         return dsp_refuse(why, HTP_WHY_STATE, (uint32_t)r.rows, p->rows_max);
     if (r.out_rows < 0 || (uint32_t)r.out_rows > p->out_rows_max || r.out_rows > r.rows)

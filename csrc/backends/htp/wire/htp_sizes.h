@@ -1,4 +1,4 @@
-// Sizes that host and DSP must agree on: packed weights, quantised activations, caches, scratch of
+// Sizes that host and DSP must agree on: packed weights, quantized activations, caches, scratch of
 // an op. Plain C; every function is total: an unknown format has size 0, and products are 64 bits
 // wide.
 #ifndef PILLION_HTP_SIZES_H
@@ -71,7 +71,7 @@ static inline uint64_t htp_packed_bytes(uint32_t dtype, uint32_t inputs, uint64_
     return htp_panels(rows) * htp_panel_bytes(dtype, inputs);
 }
 
-// --- quantised activations: a block is 32 inputs and what belongs to them, so that one pointer
+// --- quantized activations: a block is 32 inputs and what belongs to them, so that one pointer
 // walks along a row ---
 
 struct htp_act_block {  // top = max |x| of the block; rules in dsp/ops/quantize.c

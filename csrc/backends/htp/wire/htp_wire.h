@@ -157,7 +157,7 @@ struct htp_tiling {
                             // workers is fine
     uint32_t rows_at_once;  // matmul: rows for which the weights are read once, 1 ..
                             // HTP_MATMUL_ROWS_MAX; other ops: 0
-    // Ordinary shared memory for quantised activations, lists and partial sums: the scalar unit
+    // Ordinary shared memory for quantized activations, lists and partial sums: the scalar unit
     // reads them, VTCM is not for that. The op's alone while it runs: it overlaps none of its
     // operands.
     uint16_t scratch_buffer, reserved0;
