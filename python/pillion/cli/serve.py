@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from .. import LLM
+from ..engine.machine import PARALLEL_MAX
 from ..models import TINY_ASSISTANT, TINY_TARGET
 from ..server import ServerSettings, needs_extra
 from .by_name import HfOption, model_and_drafter, one_model
