@@ -16,7 +16,7 @@ from ..benchmark.arrival import Arriving
 from ..benchmark.measure import chance_of
 from ..benchmark.parallel import LATE, Parallel
 from ..benchmark.setting import AUTO, FIXED, PLAIN, Mode, Result, Setting
-from ..engine.engine import PARALLEL_MAX
+from ..engine.machine import PARALLEL_MAX
 from ..pair import DRAFT_MAX, LOOKUP, Draft
 from .console import fail, progress
 

@@ -17,7 +17,8 @@ from ..calling import checked_class
 from ..chat.format import ChatFormat
 from ..chat.messages import Message, continues_message
 from ..context import Context, Floats
-from ..engine.engine import PARALLEL_MAX, Engine
+from ..engine.engine import Engine
+from ..engine.machine import PARALLEL_MAX
 from ..engine.slot import Slot
 from ..errors import Closed, NoSuchName
 from ..foreign_names import METHODS
@@ -67,8 +68,10 @@ class LLM(TextCalls, Held):
     draft_p_min, draft_dense_head, draft_strict, draft_sampling: see `Pair`.
     draft_device: where the drafter runs. "auto": on the model's device; for a model on the Hexagon
     NPU on the CPU.
-    parallel: how many answers are written at the same time, in turn, each in a context of its own
-    on the same weights. Further calls wait for their turn.
+    parallel: how many answers are written at the same time, 1 to 64. One run has the rounds and
+    the prompts of all, so the weights are read once for them. Further calls wait for a place.
+    n_positions: positions of the full layers' cache that they share, at least n_ctx. None: parallel
+    * n_ctx. With fewer an answer may have to wait, or to read its text again; none fails for it.
 
     Any number of threads and asyncio tasks may call it. The contexts are reused: a prompt that
     begins like an earlier text runs only its rest (`timings`: cache_n tokens kept, prompt_n run). A
@@ -97,6 +100,7 @@ class LLM(TextCalls, Held):
         draft_sampling: str = "greedy",
         draft_device: str = "auto",
         parallel: int = 1,
+        n_positions: int | None = None,
         **context: Unpack[LLMContextKeywords],
     ) -> None:
         if not isinstance(path, Model):
@@ -118,6 +122,7 @@ class LLM(TextCalls, Held):
             ),
             options,
             check_int("parallel", parallel, 1, PARALLEL_MAX),
+            n_positions if n_positions is None else check_int("n_positions", n_positions, 1, 2**40),
         )
         self.model = opened.model
         """The open file."""
@@ -126,7 +131,8 @@ class LLM(TextCalls, Held):
         try:
             self.tokenizer: Tokenizer = self.model.tokenizer
             """The file's tokenizer."""
-            self.engine = Engine._on(opened.slots)
+            assert opened.group is not None
+            self.engine = Engine._on(opened.group)
             """Writes the text; `Engine.submit` takes requests without the forms of OpenAI's API."""
             self._metadata: Metadata = self.model.metadata
             self.name = str(self._metadata.get("general.name") or os.path.basename(self.model.path))
