@@ -19,7 +19,7 @@ from ._native import (
     read_bytes,
     token_array,
 )
-from .arguments import check_int
+from .arguments import check_int, wrong
 from .calling import checked_class
 from .context import LONG_RUN, Context
 from .errors import PillionError, UsageError, error_for
@@ -65,6 +65,7 @@ class BatchStats(NamedTuple):
     """Milliseconds of the last run."""
 
 
+@checked_class
 class BatchEntry:
     """One sequence's part of a run: a round, or with `prompt` a part of its prompt.
 
@@ -311,6 +312,10 @@ class Batch(Handle):
 
     def _fill(self, entries: Sequence[BatchEntry], drafts: bool = False) -> tuple[Any, list[Any]]:
         """The entries for the library, and what must outlive the call."""
+        if not isinstance(entries, Sequence) or not all(
+            isinstance(one, BatchEntry) for one in entries
+        ):
+            wrong("entries", entries, "a list of BatchEntry")
         if len(entries) > SEQUENCES_MAX:
             raise UsageError(f"{len(entries)} entries, a batch takes at most {SEQUENCES_MAX}")
         c, held = self._entries, []

@@ -85,6 +85,9 @@ class World:
         self.context = self.model.context(48)
         self.pair = pillion.Pair(self.model.context(48, n_outputs=9), str(self.drafter))
         self.sampler = pillion.Sampler(pillion.SamplingParams(seed=1))
+        self.batch = pillion.Batch(self.model, n_sequences=3, n_ctx=48)
+        self.sequences = [self.batch.context() for _ in range(2)]
+        self.entry = pillion.BatchEntry(self.batch.pair(self.batch.context()), self.sampler)
         self.greedy = pillion.Sampler(pillion.SamplingParams(temperature=0))
         self.stream = self.model.tokenizer.stream()
         self.closed = pillion.Model.open(self.drafter, metadata_only=True)
@@ -94,6 +97,9 @@ class World:
         """The state that the good calls need."""
         self.context.sync([2, 5, 6])
         self.pair.sync([2, 5, 6])
+        self.batch.abandon([self.entry])
+        self.entry.pair.sync([2, 5, 6])
+        self.entry.drafts, self.entry.error, self.entry.has_run = [], None, False
 
     def works(self):
         """Everything is still as usable as before."""
@@ -319,6 +325,45 @@ def good_calls(world, folder):
                 "draft_sampling": "greedy",
             },
         ),
+        "Context.share": (
+            world.sequences[0].share,
+            {"other": world.sequences[1], "length": 1},
+        ),
+        "Batch": (
+            p.Batch,
+            {
+                "model": world.model,
+                "drafter": "lookup",
+                "n_sequences": 1,
+                "n_positions": None,
+                "dense_head": False,
+                "strict": False,
+                "as_model": False,
+                "n_ngram": 3,
+                "p_min": 0.0,
+                "draft_sampling": "greedy",
+                **sizes,
+                **more,
+            },
+        ),
+        "Batch.pair": (world.batch.pair, {"context": world.sequences[0]}),
+        "Batch.round": (world.batch.round, {"entries": [world.entry]}),
+        "Batch.draft": (world.batch.draft, {"entries": [world.entry]}),
+        "Batch.run": (world.batch.run, {"entries": [world.entry]}),
+        "Batch.take": (world.batch.take, {"entries": [world.entry]}),
+        "Batch.abandon": (world.batch.abandon, {"entries": [world.entry]}),
+        "BatchEntry": (
+            p.BatchEntry,
+            {
+                "pair": world.entry.pair,
+                "sampler": world.sampler,
+                "n_draft": 1,
+                "n_max": 1,
+                "end_tokens": (),
+                "prompt": tokens,
+                "n_rows": 8,
+            },
+        ),
         "Pair.sync": (pair.sync, {"tokens": tokens}),
         "Pair.step": (
             pair.step,
@@ -456,6 +501,7 @@ def good_calls(world, folder):
 NO_INPUT = {
     "Activation",
     "Backend",
+    "BatchStats",
     "ImatrixSummary",
     "Limits",
     "Logprobs",
@@ -514,7 +560,8 @@ LLM.embedding_tokens LLM.save LLM.load LLM.render_chat LLM.chat_tokens Model.ope
 Model.memory Model.fit Context Context.prefill Context.decode Context.sync
 Context.read Context.match Context.rewind Context.score Context.embed Context.work
 Context.save Context.load Context.state Context.set_state
-Context.logits Context.hidden Context.logprobs Pair Pair.sync Pair.step
+Context.logits Context.hidden Context.logprobs Pair Context.share Batch Batch.pair Batch.round
+Batch.draft Batch.run Batch.take Batch.abandon BatchEntry Pair.sync Pair.step
 Pair.generate Pair.propose Pair.run Pair.take Pair.abandon Pair.draft Pair.draft_row
 Pair.rounds SamplingParams SamplingParams.of_file Sampler Sampler.sample Sampler.sample_from
 Sampler.go_back

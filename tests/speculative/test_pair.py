@@ -244,7 +244,7 @@ def test_kinds_of_drafters(fake, strings, files, toy_file, greedy):
                 assert pair.step(greedy).tokens + pair.step(greedy, 2).tokens == [*written]
         with fake.Pair(llm.model, fake.Model.open(files[1])) as own:
             assert own.context is not llm.context and own.context.n_ctx == 4096
-        with pytest.raises(fake.PairingError, match="as_model"):
+        with pytest.raises(fake.PairingError, match="ordinary draft model"):
             fake.Pair(llm, files[1], as_model=True)
         with pytest.raises(fake.PairingError, match="width"):
             fake.Pair(

@@ -165,6 +165,8 @@ class Loop(TurnRunner):
         if entry is None:
             return
         was_waiting = entry.slot is None
+        if work.cause and not work.counted:  # before anybody finds the slot idle
+            self._count(work.cause, 1)
         self._life.scheduler.remove(entry)
         self._life.works.pop(work, None)
         self._life.blocked.pop(entry, None)
@@ -173,8 +175,6 @@ class Loop(TurnRunner):
             with contextlib.suppress(Exception):
                 slot.end()
         work.sampler = None
-        if work.cause and not work.counted:
-            self._count(work.cause, 1)
         self._queue_moved = self._queue_moved or was_waiting
 
     def _admit(self) -> None:
