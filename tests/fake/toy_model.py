@@ -44,7 +44,6 @@ LAYER = {
     "post_ffw_norm": [32],
 }
 OWN_CACHE = {"attn_k": [32, 32], "attn_k_norm": [32], "attn_v": [32, 32]}
-ASSISTANT = {"nextn.pre_projection": [64, 32], "nextn.post_projection": [32, 32]}
 
 
 def _tokenizer():
@@ -84,7 +83,9 @@ def toy_model(metadata, assistant=False, target_width=N_EMBD, head="centroid"):
         entries[key] = auto(key, float(value) if is_float else value)
     tensors = {"token_embd": [32, N_VOCAB], "rope_freqs": [16], "output_norm": [32]}
     tensors |= {f"blk.0.{k}": d for k, d in (LAYER if assistant else LAYER | OWN_CACHE).items()}
-    tensors |= ASSISTANT if assistant else {}
+    if assistant:
+        tensors["nextn.pre_projection"] = [2 * target_width, 32]
+        tensors["nextn.post_projection"] = [32, target_width]
     if assistant and head == "centroid":
         tensors |= {"masked_embd_centroids": [32, 9]}
     filled = {f"{name}.weight": _ones(math.prod(dims)) for name, dims in tensors.items()}
