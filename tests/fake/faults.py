@@ -6,7 +6,15 @@ It stands in the place of cffi's `lib`, so it knows no function: what it fails, 
 import threading
 from collections import deque
 
-MAKES = ("_new", "pillion_model_open", "pillion_model_tokenizer")
+MAKES = (
+    "_new",
+    "pillion_model_open",
+    "pillion_model_tokenizer",
+    "pillion_batch_context",
+    "pillion_batch_pair",
+)
+# What a batch does for an entry is a call of a pair by itself.
+OF_PROMPTS, OF_ROUNDS = ("pillion_pair_sync",), ("pillion_pair_step", "pillion_pair_run")
 
 
 class FaultyLib:
@@ -32,7 +40,11 @@ class FaultyLib:
             self._said.sentence = fault and self._ffi.new("char[]", fault[1].encode())
             if fault:
                 return fault[0]
+            if name == "pillion_batch_run":
+                self._fail_entries(*arguments[1:])
             answer = function(*arguments)
+            if name == "pillion_batch_run":
+                self._count_first_tokens(*arguments[1:])
             if name.endswith("_free") and arguments[0] != self._ffi.NULL:
                 self._freed.append(None)
             elif name.endswith(MAKES) and answer == 0:
@@ -40,6 +52,23 @@ class FaultyLib:
             return answer
 
         return call
+
+    def _fail_entries(self, entries, n):
+        """A batch's entries fail as a pair's calls do, each by itself."""
+        for entry in entries[0:n]:
+            for name in OF_ROUNDS if entry.tokens == self._ffi.NULL else OF_PROMPTS:
+                waiting = self._faults.get(name)
+                fault = waiting.pop(0) if waiting else None
+                if fault:
+                    entry.code, entry.error = fault[0], fault[1].encode()
+
+    def _count_first_tokens(self, entries, n):
+        """The first token of a prompt is a step, which takes one of those that do not fail."""
+        waiting = self._faults.get("pillion_pair_step")
+        for entry in entries[0:n]:
+            is_first = entry.tokens != self._ffi.NULL and entry.has_run
+            if is_first and waiting and waiting[0] is None:
+                waiting.pop(0)
 
     def pillion_last_error(self):
         return getattr(self._said, "sentence", None) or self._lib.pillion_last_error()

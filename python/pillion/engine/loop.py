@@ -17,7 +17,7 @@ from .._locks import forks
 from ..errors import Busy, Cancelled, Closed, TimedOut
 from .machine import Machine
 from .pages import Pages
-from .scheduler import ROWS_MIN, Entry, Scheduler, Turn, best_slot
+from .scheduler import READING, ROWS_MIN, Entry, Scheduler, Turn, best_slot
 from .slot import Moved, Slot
 from .stats import EngineStats
 from .turn import TurnRunner, forget_aims
@@ -180,7 +180,11 @@ class Loop(TurnRunner):
     def _admit(self) -> None:
         scheduler = self._life.scheduler
         pages = self._pages
-        admitted = scheduler.admit(self._choose, lambda one: pages.fits(one, scheduler.active))
+        admitted = scheduler.admit(
+            self._choose,
+            lambda one: pages.fits(one, scheduler.active),
+            lambda one: pages.limited and self._is_read(one),
+        )
         for entry in admitted:
             work: Work = entry.key
             assert entry.slot is not None
@@ -203,6 +207,17 @@ class Loop(TurnRunner):
             self._share(slot, work)
         entry.rows_left = slot.begin(work)
         entry.width = slot.width
+
+    def _is_read(self, entry: Entry) -> bool:
+        """Whether the same prompt of the same owner is being read: it can be shared then."""
+        prompt = entry.key.prompt
+        return len(prompt) > ROWS_MIN and any(
+            one.state == READING
+            and one.owner == entry.owner
+            and len(one.key.prompt) == len(prompt)
+            and bool((one.key.prompt == prompt).all())
+            for one in self._life.scheduler.active
+        )
 
     def _share(self, slot: Slot, work: Work) -> None:
         """Adopts the beginning of another slot's text, where that saves more than the slot's own.

@@ -241,16 +241,20 @@ class Scheduler:
         self,
         choose: Callable[[Entry, Sequence[int]], int],
         fits: Callable[[Entry], bool] = lambda entry: True,
+        waits: Callable[[Entry], bool] = lambda entry: False,
     ) -> list[Entry]:
         """Gives the free slots away and returns the entries that got one, with `slot` set. choose:
         picks one of the free slots (longest unused first) for an entry. fits: whether there is
-        memory for it now; if not, it and those behind it wait."""
+        memory for it now; if not, it and those behind it wait. waits: whether it is better off
+        later; those behind it go first."""
         if not self._waiting or not self._free:
             return []
         admitted = []
-        for entry in self.queue()[: len(self._free)]:
-            if not fits(entry):
+        for entry in self.queue():
+            if not self._free or not fits(entry):
                 break
+            if waits(entry):
+                continue
             free = sorted(self._free, key=lambda slot: (self._used_at[slot], slot))
             entry.slot = choose(entry, free) if len(free) > 1 else free[0]
             entry.state, entry.last = READING, next(self._turns)
