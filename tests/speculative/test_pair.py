@@ -180,7 +180,7 @@ def test_parking(pair, greedy, strings):
     strings.lies(*range(8))
     pair.sync(list(b"a"))
     pair.step(greedy, "auto")
-    for _ in range(40):
+    for _ in range(200):  # a toy's times are all noise
         if pair.step(greedy, "auto").drafted == 0 and "acceptance" in pair.stats.reason:
             break
     assert pair.stats.state == "paused" and "acceptance" in pair.stats.reason
@@ -254,7 +254,7 @@ def test_kinds_of_drafters(fake, strings, files, toy_file, greedy):
         part = toy_file(name="part.gguf", assistant=True, head="part")
         with fake.Pair(llm, part) as pair:
             assert pair.stats.head == "dense" and "centroids" in pair.stats.reason
-        with pytest.raises(fake.PairingError, match="strict"):
+        with pytest.raises(fake.PairingError, match="masked_embd_centroids.weight is missing"):
             fake.Pair(llm, part, strict=True)
         with fake.Pair(llm, "lookup") as pair, pytest.raises(fake.UsageError, match="assistant"):
             pair.draft(97, 1)
