@@ -181,6 +181,7 @@ PYBIND11_MODULE(_testing, m) {
     m.def("dequantize_row", &dequantize_row, py::arg("dtype"), py::arg("data"), py::arg("inputs"));
     m.def("plan_memory", &plan, py::arg("values"),
           "[(bytes, first, last)] -> ([offset or None], total)");
+    bind_store(m);
     bind_graph(m);
     bind_cache(m);
     bind_pool(m);

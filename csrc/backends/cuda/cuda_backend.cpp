@@ -124,7 +124,9 @@ class CudaBackend final : public Backend {
     }
 
     const char* kv_layout() const override { return "planes"; }  // kv_layout.h
-    size_t kv_bytes(const KvSpec& spec) const override { return kv_planes(spec).bytes; }
+    size_t kv_bytes(const KvSpec& spec) const override {
+        return kv_planes(spec).bytes * size_t(spec.n_pages());
+    }
 
     Result<std::unique_ptr<Plan>> compile(const Graph& graph, Queue& queue,
                                           const CompileOptions& options) override {
