@@ -79,7 +79,7 @@ static int check_table(struct check* c, int32_t k) {
     const struct htp_pages* p = &c->op->pages;
     const uint64_t slots = c->op->in[0].rows;
     if (!p->entries) return is_zero(p, sizeof *p) ? 0 : no(c, HTP_WHY_TABLE, k, p->n_pages, 0);
-    if (!p->n_pages || p->n_pages > 1u << 28) return no(c, HTP_WHY_PAGE, k, p->n_pages, 1u << 28);
+    if (!p->n_pages) return no(c, HTP_WHY_PAGE, k, 0, 1);
     if (slots * p->entries > SPAN_MAX)
         return no(c, HTP_WHY_TABLE, k, p->entries, SPAN_MAX / slots);
     if (p->stride < p->entries || p->stride > 1u << 28)

@@ -401,7 +401,7 @@ static void split_cut(const struct attend* a, struct cut* c) {
     else c->records = records;
 }
 
-// The next segment that has rows of this op; before the first call segment is -1 and the rest 0.
+// The next segment that has rows of this op.
 static int next_cut(const struct attend* a, struct cut* c) {
     const struct op_run* r = a->r;
     const AttendParams* p = &r->op->params.attend;
@@ -420,7 +420,12 @@ static int next_cut(const struct attend* a, struct cut* c) {
     c->units = p->n_kv_heads * c->n_tiles * (c->is_split ? c->n_partitions : 1);
     return 1;
 }
-#define EACH_CUT(a, c) for (struct cut c = {.segment = -1}; next_cut(a, &c);)
+static int first_cut(const struct attend* a, struct cut* c) {
+    c->segment = -1;
+    c->first_record = c->records = 0;
+    return next_cut(a, c);
+}
+#define EACH_CUT(a, c) for (int more = first_cut(a, c); more; more = next_cut(a, c))
 
 static void begin_tile(const struct attend* a, struct tile* t, unsigned part) {
     const AttendParams* p = &a->r->op->params.attend;
@@ -488,9 +493,10 @@ static void run_split_unit(const struct attend* a, const struct cut* c, struct t
 static void unit_part(void* args, unsigned part, unsigned parts) {
     const struct attend* a = args;
     struct tile t;
+    struct cut c;
     begin_tile(a, &t, part);
     int u = (int)part;
-    EACH_CUT(a, c) {
+    EACH_CUT(a, &c) {
         for (; u < c.units; u += (int)parts) {
             if (c.is_split) {
                 run_split_unit(a, &c, &t, u);
@@ -519,9 +525,10 @@ static void join_vector(const struct attend* a, const struct cut* c, struct tile
 static void join_part(void* args, unsigned part, unsigned parts) {
     const struct attend* a = args;
     struct tile t;
+    struct cut c;
     begin_tile(a, &t, part);
     int u = (int)part;
-    EACH_CUT(a, c) {
+    EACH_CUT(a, &c) {
         if (!c.is_split) continue;
         const int vectors = t.p->n_kv_heads * c.vectors;
         for (; u < vectors; u += (int)parts) join_vector(a, &c, &t, u);
@@ -536,9 +543,10 @@ static void join_part(void* args, unsigned part, unsigned parts) {
 void op_attend(struct op_run* r) {
     const AttendParams* p = &r->op->params.attend;
     const int threads = (int)r->op->tiling.threads;
+    struct cut c;
     struct attend a = {r, p->n_heads / p->n_kv_heads, QUERIES_LOG2, 0, 0};
     a.records = r->scratch + (uint32_t)threads * htp_attend_thread_bytes((uint32_t)p->head_dim);
-    EACH_CUT(&a, c) {
+    EACH_CUT(&a, &c) {
         // Positions that have left the cache cannot be asked for.
         if (c.hi - c.lo + 1 > (int32_t)htp_span(r->op))
             return op_fail(r, HTP_WHY_STATE, 0, (uint32_t)(c.hi - c.lo + 1),
@@ -548,7 +556,7 @@ void op_attend(struct op_run* r) {
     int any_split = 0;
     for (;; a.tile_log2--) {
         int units = 0;
-        EACH_CUT(&a, c) units += c.units, any_split |= c.is_split;
+        EACH_CUT(&a, &c) units += c.units, any_split |= c.is_split;
         if (units >= threads || a.tile_log2 == 0) break;
     }
     workers_run(unit_part, &a, (unsigned)threads);
