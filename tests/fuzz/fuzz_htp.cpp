@@ -353,8 +353,8 @@ PillionStepState make_state(Input& in) {
 // Pages of the cache, but for some.
 void fill_table(Input& in, uint8_t* heap, uint32_t heap_bytes) {
     for (uint32_t i = 0; i < g_table.entries; i++) {
-        const int32_t page = in.chance(250) ? in.byte() % int32_t(g_table.pages)
-                                            : int32_t(in.number());
+        const int32_t page =
+            in.chance(250) ? in.byte() % int32_t(g_table.pages) : int32_t(in.number());
         if (g_table.at + 4 * (i + 1) <= heap_bytes - HTP_SLACK)
             memcpy(heap + g_table.at + 4 * i, &page, 4);
     }

@@ -1,6 +1,6 @@
 """Several sequences in one run on the Hexagon backend, their caches in pages of a pool: every row
-has the bits that its sequence gives alone. Pages lie in shuffled order, what no sequence has written
-is NaN, and a wrong table or a wrong segment shows."""
+has the bits that its sequence gives alone. Pages lie in shuffled order, what no sequence has
+written is NaN, and a wrong table or a wrong segment shows."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ def shuffled(kind, sequences):
 
 class Layers:
     """Two layers of a model: one sees everything, one has a window. Their caches are of one
-    sequence (sequences 0), or pools. With `outs` only the last layer's last rows are of interest."""
+    sequence (sequences 0), or pools. With `outs` only the last rows go through the last layer."""
 
     def __init__(self, name, kind, n_kv, sequences=0, outs=False):
         self.on, self.caches, self.tables = device(name), {}, {}
@@ -184,9 +184,7 @@ def test_borders(alone, at):
         layers.run(text(0)[begin : begin + n], [(n, begin, 0)])
     want = alone("q8_0", 2, 0, at + 5)
     for n in (1, 4):
-        y = layers.run(
-            np.concatenate([text(1)[:3], text(0)[at : at + n]]), [(3, 0, 1), (n, at, 0)]
-        )
+        y = layers.run(np.concatenate([text(1)[:3], text(0)[at : at + n]]), [(3, 0, 1), (n, at, 0)])
         assert same(y[3:], want[at : at + n]), n
         at += n
 
@@ -199,9 +197,7 @@ def test_only_the_last_rows_are_wanted(alone):
         rows = np.concatenate([x[s][at[s] : at[s] + n] for n, s in segments])
         placed = [(n, at[s], s) for n, s in segments]
         y = layers.run(rows, placed, outs=min(OUTS, len(rows)))
-        want = [
-            alone("f16", 2, s, 64)[at[s] + i] for n, s in segments for i in range(n)
-        ][-len(y) :]
+        want = [alone("f16", 2, s, 64)[at[s] + i] for n, s in segments for i in range(n)][-len(y) :]
         assert same(y, np.array(want)), segments
         for n, s in segments:
             at[s] += n

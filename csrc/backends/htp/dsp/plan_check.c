@@ -7,7 +7,13 @@
 #include "backends/htp/dsp/ops/ops.h"
 #include "backends/htp/dsp/vtcm.h"
 
-enum { SPAN_MAX = 1 << 30, HEAD_DIM_MAX = 1024, HEADS_MAX = 1024, EXPERTS_MAX = 4096, LAYERS_MAX = 1024 };
+enum {
+    SPAN_MAX = 1 << 30,
+    HEAD_DIM_MAX = 1024,
+    HEADS_MAX = 1024,
+    EXPERTS_MAX = 4096,
+    LAYERS_MAX = 1024
+};
 
 struct check {
     const struct dsp_buffer* buffers;
@@ -80,8 +86,7 @@ static int check_table(struct check* c, int32_t k) {
     const uint64_t slots = c->op->in[0].rows;
     if (!p->entries) return is_zero(p, sizeof *p) ? 0 : no(c, HTP_WHY_TABLE, k, p->n_pages, 0);
     if (!p->n_pages) return no(c, HTP_WHY_PAGE, k, 0, 1);
-    if (slots * p->entries > SPAN_MAX)
-        return no(c, HTP_WHY_TABLE, k, p->entries, SPAN_MAX / slots);
+    if (slots * p->entries > SPAN_MAX) return no(c, HTP_WHY_TABLE, k, p->entries, SPAN_MAX / slots);
     if (p->stride < p->entries || p->stride > 1u << 28)
         return no(c, HTP_WHY_TABLE, k, p->stride, p->entries);
     if (!p->sequences || p->sequences > 1u << 28)

@@ -13,9 +13,8 @@ enum { POSITIONS_MAX = 1 << 30 };
 static int reaches_the_same(const struct htp_op* a, const struct htp_op* b) {
     return a->code == b->code && a->rows == b->rows && a->in[0].rows == b->in[0].rows &&
            !memcmp(&a->pages, &b->pages, sizeof a->pages) &&
-           (a->code != Op_attend ||
-            (a->params.attend.window == b->params.attend.window &&
-             a->params.attend.past_only == b->params.attend.past_only));
+           (a->code != Op_attend || (a->params.attend.window == b->params.attend.window &&
+                                     a->params.attend.past_only == b->params.attend.past_only));
 }
 
 int collect_paged(struct dsp_plan* p) {

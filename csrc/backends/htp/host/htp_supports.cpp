@@ -52,10 +52,11 @@ Result<void> check_table(const Graph& graph, const Node& n) {
     const KvSpec& s = graph.value(n.in[0]).kv.spec;
     const KvTable& t = graph.value(n.in[0]).kv.table;
     if (t.buffer->kind() != BufferKind::state || !t.buffer->host() || t.offset % 4)
-        return Failure(Status::unsupported_op,
-                       "layer %d: a page table in a buffer of kind %s at byte %zu, device htp reads "
-                       "tables in `state` buffers at multiples of 4",
-                       n.layer, kind_name(t.buffer->kind()), t.offset);
+        return Failure(
+            Status::unsupported_op,
+            "layer %d: a page table in a buffer of kind %s at byte %zu, device htp reads "
+            "tables in `state` buffers at multiples of 4",
+            n.layer, kind_name(t.buffer->kind()), t.offset);
     if (t.entries < 1 || t.entries > kSpanMax / s.page_slots() || t.stride < t.entries)
         return Failure(Status::unsupported_op,
                        "layer %d: a page table of %d entries, %d apart, for pages of %d slots, "

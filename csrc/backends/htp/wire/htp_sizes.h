@@ -118,9 +118,10 @@ static inline uint64_t htp_attend_thread_bytes(uint32_t head_dim) {
     return HTP_ATTEND_QUERIES * 4ull * (KV_SPLIT + 3 * htp_round_up(head_dim, 64));
 }
 // A sequence whose units would take longer than a thread's share of the op, which needs fewer KV
-// heads than threads: partitions of 1024 positions go to different threads, and what each made of a query vector waits here to be joined in order: maximum and sum in one vector,
-// then the accumulator. As many records as a run needs, up to 8 MB of them; a run that needs more
-// does without.
+// heads than threads: partitions of 1024 positions go to different threads, and what each made of a
+// query vector waits here to be joined in order: maximum and sum in one vector, then the
+// accumulator. As many records as a run needs, up to 8 MB of them; a run that needs more does
+// without.
 enum { HTP_ATTEND_PARTITION = 4 * KV_SPLIT, HTP_ATTEND_PARTIAL_MAX = 8 << 20 };
 static inline uint64_t htp_attend_record_bytes(uint32_t head_dim) {
     return HTP_VECTOR + 4 * htp_round_up(head_dim, 64);

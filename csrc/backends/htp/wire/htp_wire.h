@@ -127,8 +127,8 @@ enum htp_layout {
                    // tables in the file's format
     HTP_PACKED = 2,  // lane-packed matrix (htp_pack.h); `stride` is the bytes of one panel of 32
                      // rows; depth matrices follow each other
-    HTP_KV = 3  // a page of a layer's cache: width = head_dim, rows = slots, depth = KV heads,
-                // dtype F16 or Q8_0; layout of core/contract/kv_lanes.h. More pages: htp_pages
+    HTP_KV = 3       // a page of a layer's cache: width = head_dim, rows = slots, depth = KV heads,
+                     // dtype F16 or Q8_0; layout of core/contract/kv_lanes.h. More pages: htp_pages
 };
 
 // [depth, rows, width]. Activations: rows = how many the memory holds; how many count in a run

@@ -392,8 +392,7 @@ struct cut {
 static void split_cut(const struct attend* a, struct cut* c) {
     const struct op_run* r = a->r;
     c->records = 0;
-    c->is_split =
-        c->n_partitions > 1 && (int64_t)r->op->tiling.threads * c->n_partitions > a->work;
+    c->is_split = c->n_partitions > 1 && (int64_t)r->op->tiling.threads * c->n_partitions > a->work;
     if (!c->is_split) return;
     const uint64_t records = (uint64_t)(uint32_t)(c->vectors * r->op->params.attend.n_kv_heads) *
                              (uint32_t)c->n_partitions;

@@ -15,11 +15,11 @@ struct op_run {
     uint8_t* out[HTP_OUT];
     uint8_t* scratch;
     uint8_t* vtcm;
-    int32_t rows, out_rows;     // of the run
-    int32_t n_segments;         // of the run, which segments.h looks at
+    int32_t rows, out_rows;  // of the run
+    int32_t n_segments;      // of the run, which segments.h looks at
     const PillionSegment* segments;
-    const int32_t* table;       // of the op's pages; null: none
-    int32_t n, first_row;       // rows of this op, and which row of the run its row 0 is
+    const int32_t* table;  // of the op's pages; null: none
+    int32_t n, first_row;  // rows of this op, and which row of the run its row 0 is
     uint32_t rows_max;
     struct dsp_why* why;
 };

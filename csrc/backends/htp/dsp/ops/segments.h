@@ -34,8 +34,8 @@ static inline int32_t first_seen(const AttendParams* p, int32_t at) {
 static inline uint32_t page_of(const struct htp_op* op, const int32_t* table, int32_t sequence,
                                int32_t position) {
     const uint32_t entry = (uint32_t)position / op->in[0].rows % op->pages.entries;
-    return (uint32_t)__atomic_load_n(table + (uint64_t)(uint32_t)sequence * op->pages.stride + entry,
-                                     __ATOMIC_RELAXED);
+    return (uint32_t)__atomic_load_n(
+        table + (uint64_t)(uint32_t)sequence * op->pages.stride + entry, __ATOMIC_RELAXED);
 }
 
 // How many bytes behind the cache's first page that of a position begins. run_check.c has seen the
