@@ -39,6 +39,8 @@ class HtpBackend final : public Backend {
         return ok();
     }
 
+    bool batches() const override { return true; }
+
     Json info_json() const override {
         JsonObject out;
         out.add("device", device_->name())
@@ -114,8 +116,8 @@ class HtpBackend final : public Backend {
     }
 
     size_t kv_bytes(const KvSpec& s) const override {
-        return size_t(kv_head_bytes(s.type, uint32_t(s.head_dim), uint32_t(s.capacity)) *
-                      uint64_t(s.n_kv_heads));
+        return size_t(kv_head_bytes(s.type, uint32_t(s.head_dim), uint32_t(s.page_slots())) *
+                      uint64_t(s.n_kv_heads) * uint64_t(s.n_pages()));
     }
 
     const char* kv_layout() const override { return "lanes32"; }  // contract/kv_lanes.h
