@@ -763,9 +763,10 @@ typedef struct {
 } pillion_batch_stats;
 pillion_status pillion_batch_get_stats(const pillion_batch* batch, pillion_batch_stats* stats,
                                        size_t size);
-/* {"batched", "why", "n_sequences", "n_ctx", "n_batch", "n_outputs", "few_rows", "n_pages", "page"}.
- * few_rows above 0: on this device the bits of a row depend on the other rows of longer runs. A run
- * then takes rounds of at most so many rows, or prompts; prompts beside rounds wait (n_ran 0). */
+/* {"batched", "why", "n_sequences", "n_ctx", "n_batch", "n_outputs", "few_rows", "n_pages",
+ * "page"}. few_rows above 0: on this device the bits of a row depend on the other rows of longer
+ * runs. A run then takes rounds of at most so many rows, or prompts; prompts beside rounds wait
+ * (n_ran 0). */
 pillion_status pillion_batch_json(const pillion_batch* batch, char* out, size_t capacity,
                                   size_t* needed);
 

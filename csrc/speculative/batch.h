@@ -62,8 +62,9 @@ class Batch {
     bool is_batched() const { return runner_ != nullptr; }
     std::string why_in_turn() const;  // "": it is batched
     int n_sequences() const { return batch_.n_sequences; }
-    // > 0: on its device the bits of a row depend on the other rows of longer runs. Then a run takes
-    // rounds of at most so many rows, or prompts: with rounds beside them, prompts wait (n_ran 0).
+    // > 0: on its device the bits of a row depend on the other rows of longer runs. Then a run
+    // takes rounds of at most so many rows, or prompts: with rounds beside them, prompts wait
+    // (n_ran 0).
     int few_rows() const { return few_rows_; }
     int n_pages() const { return runner_ ? runner_->pool()->n_pages() : 0; }
     int n_free_pages() const { return runner_ ? runner_->pool()->n_free_pages() : 0; }

@@ -293,11 +293,12 @@ bool RowBudget::look() {
     Plan plan = plain_;
     grow(plan, rows_within_reach(), [&](const Plan& p) {
         if (run_.n(p.rows) >= CountCosts::kSure || asked(p.rows).times >= kLooks) return;
-        const double fear = loss(p), hope = p.ms + hope_curve_[size_t(p.rows)] -
-                                            run_curve_[size_t(p.rows)];
+        const double fear = loss(p),
+                     hope = p.ms + hope_curve_[size_t(p.rows)] - run_curve_[size_t(p.rows)];
         const double gain = (p.log_tokens - chosen_.value) / weight_ - std::log(hope);
         const double promise = gain / (std::max(fear, 0.0) + kFearLeast);
-        if (gain < std::log(kMargin) || std::min(fear, kFearMost) > purse_ || promise <= best) return;
+        if (gain < std::log(kMargin) || std::min(fear, kFearMost) > purse_ || promise <= best)
+            return;
         if (least_share(p) * p.ms < kFloor * kFloorMargin * hope) return;
         best = promise, best_fear = fear, looked_ = p;
     });

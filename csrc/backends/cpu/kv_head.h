@@ -1,4 +1,5 @@
-// One KV head of a page of a cache, for the store and attend kernels. Layout: core/contract/kv_lanes.h.
+// One KV head of a page of a cache, for the store and attend kernels. Layout:
+// core/contract/kv_lanes.h.
 #pragma once
 #include <stddef.h>
 
