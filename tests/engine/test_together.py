@@ -160,3 +160,56 @@ def test_equal_requests_stay_within_a_round(pillion, opened, monkeypatch):
         found = [llm.generate(TEXTS[0], temperature=0, draft=0, max_tokens=40) for _ in range(8)]
         assert len({tuple(one.result().tokens) for one in found}) == 1
     assert len(spread) > 10 and all(max(one) - min(one) <= 1 for one in spread[1:])
+
+
+OPTIONS = {"temperature": 1.0, "max_tokens": 12}
+
+
+def texts(results):
+    """The texts of whole results or of chunks, by index."""
+    found = {}
+    for result in results:
+        for choice in result["choices"]:
+            found[choice["index"]] = found.get(choice["index"], "") + choice["text"]
+    return [found[at] for at in sorted(found)]
+
+
+def test_n_answers_are_those_of_n_seeds(pillion, opened):
+    import asyncio
+
+    prompt = TEXTS[2]
+    with opened(parallel=4) as llm:
+        each = [llm.complete(prompt, seed=5 + i, **OPTIONS) for i in range(3)]
+        wanted = texts(
+            [{"choices": [{**one["choices"][0], "index": i}]} for i, one in enumerate(each)]
+        )
+        assert len(set(wanted)) == 3
+        whole = llm.complete(prompt, seed=5, n=3, **OPTIONS)
+        assert texts([whole]) == wanted
+        usage = whole["usage"]
+        assert usage["prompt_tokens"] == each[0]["usage"]["prompt_tokens"]
+        assert usage["completion_tokens"] == sum(x["usage"]["completion_tokens"] for x in each)
+        assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+        assert texts(llm.complete(prompt, seed=5, n=3, stream=True, **OPTIONS)) == wanted
+
+        async def main():
+            found = await llm.acomplete(prompt, seed=5, n=3, **OPTIONS)
+            stream = await llm.acomplete(prompt, seed=5, n=3, stream=True, **OPTIONS)
+            return texts([found]), texts([chunk async for chunk in stream])
+
+        assert asyncio.run(main()) == (wanted, wanted)
+        for wrong in (0, 65, "2"):
+            with pytest.raises(pillion.UsageError, match="^n is"):
+                llm.complete(prompt, n=wrong)
+        with llm.complete(prompt, n=2, max_tokens=300, stream=True) as stream:
+            next(stream)
+        until(lambda: [one.state for one in llm.engine.slots()] == ["idle"] * 4)
+
+
+def test_n_turns_of_a_chat(opened):
+    messages = [{"role": "user", "content": "Who was Abraham?"}]
+    with opened(parallel=2) as llm:
+        one = llm.chat(messages, temperature=1.0, seed=1, max_tokens=9)
+        both = llm.chat(messages, temperature=1.0, seed=1, max_tokens=9, n=2)
+        assert [choice["index"] for choice in both["choices"]] == [0, 1]
+        assert both["choices"][0]["message"] == one["choices"][0]["message"]
