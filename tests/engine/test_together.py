@@ -90,12 +90,39 @@ def test_a_cache_too_small_for_all(pillion, opened, alone, monkeypatch):
         found = [asked(llm, i) for i in range(N)]
         assert [one.result().tokens for one in found] == alone
         stats = llm.engine.stats()
-        assert stats.parked > 3 and stats.completed == N and not stats.ended_early
+        assert stats.parked > 0 and stats.completed == N and not stats.ended_early
         assert stats.pages == 3
         llm.reset()
         until(lambda: llm.engine._slots[0].length == 0)
         batch = llm.engine._group.parts.batch
         assert batch.stats.free_pages == 3
+
+
+def test_one_that_writes_makes_room_and_goes_on(pillion, opened, monkeypatch):
+    """All begin; each grows beyond its page, and there is one more for all."""
+    monkeypatch.setattr(pillion.engine.pages, "RESERVE", 8)
+
+    def ask(llm, i):
+        bias = dict.fromkeys(llm.tokenizer.end_tokens, float("-inf"))
+        kind = {key: KINDS[i][key] for key in KINDS[i] if key != "regex"}
+        form = {"regex": r"([a-z]+ ){90,200}\."} if i == 4 else {"logit_bias": bias}
+        return llm.generate(TEXTS[0], seed=i, **{**kind, **form, "max_tokens": 330})
+
+    with opened() as llm:
+        wanted = [ask(llm, i).result().tokens for i in (1, 3, 4)]
+    with opened(parallel=3, n_positions=768) as llm:
+        parked = []
+        park = pillion.engine.scheduler.Scheduler.park
+        monkeypatch.setattr(
+            pillion.engine.scheduler.Scheduler,
+            "park",
+            lambda self, one: parked.append(len(one.key.assembler.tokens)) or park(self, one),
+        )
+        found = [ask(llm, i) for i in (1, 3, 4)]
+        assert [one.result().tokens for one in found] == wanted
+        assert max(parked) > 50
+        drafted = [one.timings.draft_n for one in found]
+        assert all(drafted) and all(one.timings.predicted_n == 330 for one in found[:2])
 
 
 def test_who_does_not_fit_waits(opened):
