@@ -63,7 +63,7 @@ CALLS = {
     "mirostat_eta": _SAMPLER,
     "penalize_nl": "logit_bias weighs single tokens",
     "temp": "temperature is its name",
-    "n": "call it n times, with other seeds; LLM(parallel=n) writes them at the same time",
+    "n": "complete and chat have it; else call it n times, with other seeds",
     "best_of": "call it several times with other seeds, and compare the logprobs",
     "max_completion_tokens": "max_tokens is its name",
     "stream_options": "the last chunk of a stream has its usage",

@@ -90,12 +90,39 @@ def test_a_cache_too_small_for_all(pillion, opened, alone, monkeypatch):
         found = [asked(llm, i) for i in range(N)]
         assert [one.result().tokens for one in found] == alone
         stats = llm.engine.stats()
-        assert stats.parked > 3 and stats.completed == N and not stats.ended_early
+        assert stats.parked > 0 and stats.completed == N and not stats.ended_early
         assert stats.pages == 3
         llm.reset()
         until(lambda: llm.engine._slots[0].length == 0)
         batch = llm.engine._group.parts.batch
         assert batch.stats.free_pages == 3
+
+
+def test_one_that_writes_makes_room_and_goes_on(pillion, opened, monkeypatch):
+    """All begin; each grows beyond its page, and there is one more for all."""
+    monkeypatch.setattr(pillion.engine.pages, "RESERVE", 8)
+
+    def ask(llm, i):
+        bias = dict.fromkeys(llm.tokenizer.end_tokens, float("-inf"))
+        kind = {key: KINDS[i][key] for key in KINDS[i] if key != "regex"}
+        form = {"regex": r"([a-z]+ ){90,200}\."} if i == 4 else {"logit_bias": bias}
+        return llm.generate(TEXTS[0], seed=i, **{**kind, **form, "max_tokens": 330})
+
+    with opened() as llm:
+        wanted = [ask(llm, i).result().tokens for i in (1, 3, 4)]
+    with opened(parallel=3, n_positions=768) as llm:
+        parked = []
+        park = pillion.engine.scheduler.Scheduler.park
+        monkeypatch.setattr(
+            pillion.engine.scheduler.Scheduler,
+            "park",
+            lambda self, one: parked.append(len(one.key.assembler.tokens)) or park(self, one),
+        )
+        found = [ask(llm, i) for i in (1, 3, 4)]
+        assert [one.result().tokens for one in found] == wanted
+        assert max(parked) > 50
+        drafted = [one.timings.draft_n for one in found]
+        assert all(drafted) and all(one.timings.predicted_n == 330 for one in found[:2])
 
 
 def test_who_does_not_fit_waits(opened):
@@ -160,3 +187,56 @@ def test_equal_requests_stay_within_a_round(pillion, opened, monkeypatch):
         found = [llm.generate(TEXTS[0], temperature=0, draft=0, max_tokens=40) for _ in range(8)]
         assert len({tuple(one.result().tokens) for one in found}) == 1
     assert len(spread) > 10 and all(max(one) - min(one) <= 1 for one in spread[1:])
+
+
+OPTIONS = {"temperature": 1.0, "max_tokens": 12}
+
+
+def texts(results):
+    """The texts of whole results or of chunks, by index."""
+    found = {}
+    for result in results:
+        for choice in result["choices"]:
+            found[choice["index"]] = found.get(choice["index"], "") + choice["text"]
+    return [found[at] for at in sorted(found)]
+
+
+def test_n_answers_are_those_of_n_seeds(pillion, opened):
+    import asyncio
+
+    prompt = TEXTS[2]
+    with opened(parallel=4) as llm:
+        each = [llm.complete(prompt, seed=5 + i, **OPTIONS) for i in range(3)]
+        wanted = texts(
+            [{"choices": [{**one["choices"][0], "index": i}]} for i, one in enumerate(each)]
+        )
+        assert len(set(wanted)) == 3
+        whole = llm.complete(prompt, seed=5, n=3, **OPTIONS)
+        assert texts([whole]) == wanted
+        usage = whole["usage"]
+        assert usage["prompt_tokens"] == each[0]["usage"]["prompt_tokens"]
+        assert usage["completion_tokens"] == sum(x["usage"]["completion_tokens"] for x in each)
+        assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+        assert texts(llm.complete(prompt, seed=5, n=3, stream=True, **OPTIONS)) == wanted
+
+        async def main():
+            found = await llm.acomplete(prompt, seed=5, n=3, **OPTIONS)
+            stream = await llm.acomplete(prompt, seed=5, n=3, stream=True, **OPTIONS)
+            return texts([found]), texts([chunk async for chunk in stream])
+
+        assert asyncio.run(main()) == (wanted, wanted)
+        for wrong in (0, 65, "2"):
+            with pytest.raises(pillion.UsageError, match="^n is"):
+                llm.complete(prompt, n=wrong)
+        with llm.complete(prompt, n=2, max_tokens=300, stream=True) as stream:
+            next(stream)
+        until(lambda: [one.state for one in llm.engine.slots()] == ["idle"] * 4)
+
+
+def test_n_turns_of_a_chat(opened):
+    messages = [{"role": "user", "content": "Who was Abraham?"}]
+    with opened(parallel=2) as llm:
+        one = llm.chat(messages, temperature=1.0, seed=1, max_tokens=9)
+        both = llm.chat(messages, temperature=1.0, seed=1, max_tokens=9, n=2)
+        assert [choice["index"] for choice in both["choices"]] == [0, 1]
+        assert both["choices"][0]["message"] == one["choices"][0]["message"]
