@@ -198,7 +198,7 @@ def test_a_full_context_ends_the_text(program, tiny_target):
             2,
             "--seed is -2; it can be -1 to 9223372036854775807",
         ),
-        (["-m", "x.gguf", ""], 2, 'there is no option ""; --help lists them'),
+        (["-m", "x.gguf", ""], 2, 'the model is x.gguf, so "" is one too many'),
         (["-m", "/", "-p", "a"], 1, "cannot open '/': it is a directory"),
         (["-m", "/dev/zero", "-p", "a"], 1, "cannot open '/dev/zero': it is not a regular file"),
         (
@@ -246,7 +246,7 @@ def test_the_flags_are_those_of_the_package(program):
     ]
     theirs = {word for words in options for word in words if word.startswith("--")} | {"--help"}
     chat = {one for one in theirs if one.startswith(("--chat", "--system", "--think"))}
-    python = {"--stop", "--json", "--hf", "--hf-repo"}
+    python = {"--stop", "--json", "--hf", "--hf-repo", "--state"}
     assert "--chat" in chat and theirs - ours == python | chat and ours <= theirs
 
 

@@ -75,7 +75,8 @@ class FakePlan final : public Plan {
             if (!take_time("eval", queue_)) return Failure(Status::cancelled, "cancelled");
             ++g_evaluated;
         }
-        const int32_t first = tokens()[0];  // an assistant's drafts may lie in the same buffer
+        // An assistant's drafts may lie in the same buffer.
+        const std::vector<int32_t> first(tokens(), tokens() + state.rows);
         Result<void> done = plan_->run(state);
         if (!done) return done;
         if (drafts) write_drafts(state, first);
@@ -115,23 +116,33 @@ class FakePlan final : public Plan {
         }
     }
 
-    void write_drafts(const StepState& state, int32_t last) const {
-        const auto said = [&](int i, int32_t next) { return g_lies >> i & 1 ? '!' : next; };
+    void write_drafts(const StepState& state, std::vector<int32_t> next) const {
+        const auto said = [&](int i, int32_t token) { return g_lies >> i & 1 ? '!' : token; };
+        const auto next_at = [&](int row, int step, int32_t last) {
+            return next_token(size_t(position(state, row) + 1 + step), last);
+        };
         int step = 0;
-        int32_t next = next_token(size_t(position(state, 0) + 1), last);
+        for (int row = 0; row < state.rows; row++)
+            next[size_t(row)] = next_at(row, 0, next[size_t(row)]);
         bool has_ids = false;  // of a centroid head: scores of the tokens from the said one on
         for (const ValueInfo& value : outputs_) {  // ids, logits, token: in this order, by step
-            if (strcmp(value.name, "draft ids") == 0) {
-                has_ids = true;
-                for (int64_t j = 0; j < value.width; j++)
-                    row_of<int32_t>(value, 0)[j] = (said(step, next) + int32_t(j)) % 256;
-            } else if (strcmp(value.name, "draft logits") == 0) {
-                write_logits(row_of<float>(value, 0), value.width, has_ids ? 0 : said(step, next));
-            } else if (strcmp(value.name, "draft token") == 0) {
-                *row_of<int32_t>(value, 0) = said(step, next);
-                step++;
-                next = next_token(size_t(position(state, 0) + 1 + step), next);
+            const bool is_token = strcmp(value.name, "draft token") == 0;
+            for (int row = 0; row < state.rows; row++) {
+                const int32_t token = said(step, next[size_t(row)]);
+                if (strcmp(value.name, "draft ids") == 0) {
+                    has_ids = true;
+                    for (int64_t j = 0; j < value.width; j++)
+                        row_of<int32_t>(value, row)[j] = (token + int32_t(j)) % 256;
+                } else if (strcmp(value.name, "draft logits") == 0) {
+                    write_logits(row_of<float>(value, row), value.width, has_ids ? 0 : token);
+                } else if (strcmp(value.name, "draft probability") == 0) {
+                    *row_of<float>(value, row) = 1.0f;
+                } else if (is_token) {
+                    *row_of<int32_t>(value, row) = token;
+                    next[size_t(row)] = next_at(row, step + 1, next[size_t(row)]);
+                }
             }
+            step += is_token;
         }
     }
 

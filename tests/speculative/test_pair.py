@@ -256,8 +256,8 @@ def test_kinds_of_drafters(fake, strings, files, toy_file, greedy):
             assert pair.stats.head == "dense" and "centroids" in pair.stats.reason
         with pytest.raises(fake.PairingError, match="masked_embd_centroids.weight is missing"):
             fake.Pair(llm, part, strict=True)
-        with fake.Pair(llm, "lookup") as pair, pytest.raises(fake.UsageError, match="assistant"):
-            pair.draft(97, 1)
+        with fake.Pair(llm, "lookup") as pair, pytest.raises(fake.UsageError, match="no steps"):
+            pair.draft_row(0)
 
 
 # ---- lifetime and threads ----
