@@ -110,7 +110,8 @@ class EngineStats:
     """Of runs that did both."""
 
     def add_run(self, n_rounds: int, written: int, read: int, seconds: float) -> None:
-        """Adds a run. n_rounds, written: its rounds and their rows. read: its prompt rows."""
+        """Adds a run of so many seconds. n_rounds, written: its rounds and their rows. read: its
+        prompt rows."""
         self.runs += 1
         self.rounds += n_rounds
         self.rows_written += written
