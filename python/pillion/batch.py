@@ -137,8 +137,10 @@ class Batch(Handle):
     n_sequences: contexts that may exist at a time, 1 to 64.
     n_positions: positions of the full layers' cache that the sequences share, in pages of 256; at
     least n_ctx. None: n_sequences * n_ctx.
-    The other options: those of `Context` (for every sequence; n_outputs None: 9 a sequence, at most
-    128) and of `Pair`.
+    dense_head, strict, as_model, n_ngram, p_min, draft_sampling: of each pair, as in `Pair`.
+    n_ctx: most positions of one sequence, as in `Context`.
+    The other options: those of `Context`, for every sequence; n_outputs None: 9 a sequence, at most
+    128.
 
     One caller at a time, for the batch and all that it made: a second thread gets `Busy`. Any
     thread may call `cancel`. Tokens, logits (on the CPU bit for bit) and accepted drafts of a
@@ -203,7 +205,7 @@ class Batch(Handle):
         return Context._of_batch(out[0], self.model)
 
     def pair(self, context: Context) -> Pair:
-        """Pairs one of its contexts with the drafter of all."""
+        """Pairs `context`, one of its own, with the drafter of all."""
         pointer = check_handle("context", context, "context", "a Context of this batch")
         out = ffi.new("pillion_pair**")
         check(lib.pillion_batch_pair(self._c, pointer, out))
@@ -212,7 +214,7 @@ class Batch(Handle):
     # ---- a round of several ----
 
     def round(self, entries: Sequence[BatchEntry]) -> None:
-        """A round of all entries, in one run: `draft`, `run` and `take`. Each entry's `round` or
+        """A round of all `entries`, in one run: `draft`, `run` and `take`. Each entry's `round` or
         `error` says what came of it."""
         self.draft(entries)
         try:
@@ -223,7 +225,7 @@ class Batch(Handle):
         self.take(entries)
 
     def draft(self, entries: Sequence[BatchEntry]) -> None:
-        """Begins the rounds of the entries without a prompt, and drafts for all of them together.
+        """Begins the rounds of the `entries` without a prompt, and drafts for all of them together.
         "auto" lengths are chosen by what the whole batch gains; other lengths are never cut."""
         c, held = self._fill(entries)
         check(lib.pillion_batch_draft(self._c, c, len(entries)))
@@ -234,8 +236,8 @@ class Batch(Handle):
         del held
 
     def run(self, entries: Sequence[BatchEntry]) -> None:
-        """Runs the rows of all entries. A call that raises leaves every sequence as it was, and may
-        be repeated."""
+        """Runs the rows of all `entries`. A call that raises leaves every sequence as it was, and
+        may be repeated."""
         c, held = self._fill(entries, drafts=True)
         before = [entry.pair.context for entry in entries]
 
@@ -266,7 +268,7 @@ class Batch(Handle):
         del held
 
     def take(self, entries: Sequence[BatchEntry]) -> None:
-        """Chooses the tokens of the entries that have run, as `Pair.take`."""
+        """Chooses the tokens of the `entries` that have run, as `Pair.take`."""
         c, held = self._fill(entries, drafts=True)
         for i, entry in enumerate(entries):
             c[i].has_run = entry.has_run
@@ -297,8 +299,8 @@ class Batch(Handle):
         del held
 
     def abandon(self, entries: Sequence[BatchEntry]) -> None:
-        """Gives up the rounds that were begun or run: each pair, context and sampler is as before
-        them."""
+        """Gives up the rounds of `entries` that were begun or run: each pair, context and sampler
+        is as before them."""
         c, held = self._fill(entries)
         check(lib.pillion_batch_abandon(self._c, c, len(entries)))
         for entry in entries:

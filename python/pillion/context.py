@@ -294,7 +294,8 @@ class Context(Handle):
         return self._load(lambda: check(lib.pillion_context_load(self._c, native, name, ran)), ran)
 
     def state(self, sampler: Sampler | None = None) -> bytes:
-        """What `save` writes, as bytes. Raises what `save` raises, and `OutOfMemoryError`."""
+        """What `save` writes, as bytes. sampler: as in `save`. Raises what `save` raises, and
+        `OutOfMemoryError`."""
         native, needed = self._sampler(sampler), ffi.new("size_t*")
         status = lib.pillion_context_get_state(self._c, native, ffi.NULL, 0, needed)
         if status != lib.PILLION_ERROR_BUFFER_TOO_SMALL:
@@ -308,7 +309,8 @@ class Context(Handle):
         return bytes(out)
 
     def set_state(self, state: bytes, sampler: Sampler | None = None) -> int:
-        """`load` from the bytes of `state`. Returns and raises what `load` does."""
+        """`load` from the bytes of `state`. sampler: as in `load`. Returns and raises what `load`
+        does."""
         if not isinstance(state, (bytes, bytearray, memoryview)):
             wrong("state", state, "the bytes that state() returned")
         native, ran = self._sampler(sampler), ffi.new("size_t*")
