@@ -229,16 +229,16 @@ def test_what_ends_a_text_is_raised(fake, users, engine, strings, call):
 # ---- the clock ----
 
 
-def test_the_clock_notes_calls_and_goes(fake, strings, toy_file):
-    clock_of = importlib.import_module("pillion_fake.benchmark.library_clock")
-    modules = [fake._native, fake.model, fake.context, fake.sampling]
-    real = fake._native.lib
+def test_the_clock_notes_calls_and_goes(pillion, tiny_target):
+    clock_of = importlib.import_module("pillion.benchmark.library_clock")
+    modules = [pillion._native, pillion.model, pillion.context, pillion.sampling]
+    real = pillion._native.lib
     with clock_of.LibraryClock() as clock:
         assert all(module.lib is clock for module in modules)
         assert clock.PILLION_DRAFT_MAX == real.PILLION_DRAFT_MAX
         begin = clock_of.time.perf_counter()
-        with fake.Model.open(toy_file(), progress=lambda done, total: None) as model:
-            with pytest.raises(fake.PillionError):
+        with pillion.Model.open(tiny_target, progress=lambda done, total: None) as model:
+            with pytest.raises(pillion.PillionError):
                 model.context(n_ctx=-3)
             model.context(n_ctx=64).prefill([1, 2, 3])
         window = (begin, clock_of.time.perf_counter())

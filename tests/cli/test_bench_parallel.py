@@ -125,7 +125,7 @@ def test_a_picture_of_users(pillion, toy, toy_drafter, strings, tmp_path):  # no
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--parallel", "2,x"], "--parallel is 2,x; it is numbers of users, 1 to 256"),
+        (["--parallel", "2,x"], "--parallel is 2,x; it is numbers of users, 1 to 64"),
         (["--parallel", "0"], "--parallel is 0; "),
         (["--parallel", "257"], "--parallel is 257; "),
         (["--parallel", ""], "--parallel is ; "),

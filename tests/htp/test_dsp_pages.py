@@ -209,6 +209,7 @@ def test_hexagon_equals_native(own, hexagon_dsp, packer):
     got = []
     for dsp in (own, hexagon_dsp):
         pool = Pool(dsp, packer)
+        pool.cache[pool.cache == 0x7F] = 0  # what nobody has written is seen too
         got.append((pool.run((3, 247, 1), (4, 254, 0)), pool.cache.tobytes()))
     np.testing.assert_array_equal(got[0][0], got[1][0])
     assert got[0][1] == got[1][1] and np.isfinite(got[0][0]).all()

@@ -143,7 +143,7 @@ def test_the_disk_fills_up(pull, cache, pillion, refused, monkeypatch):
 
     monkeypatch.setattr(Download, "_take", full)
     sentence = refused(pillion.DiskFullError, pull, PAIR)
-    assert "is full after 2." in sentence and "which are kept" in sentence
+    assert "is full after 1.9 MiB" in sentence and "which are kept" in sentence
     assert unfinished(cache)
     monkeypatch.undo()
 
