@@ -348,3 +348,20 @@ def test_a_batch_writes_what_each_pair_writes_alone(pillion, name, kv_type):
                 sampler = chooser()
                 want = [written(pair.context, pair.step(sampler, k, k + 1)) for _ in range(n + 1)]
                 assert mine == want and pair.stats.accepted_at == accepted
+
+
+def test_an_engine_with_slots(pillion):
+    """Requests that come while others write: each gets the text that it gets alone."""
+    from pillion.models import TINY_ASSISTANT, TINY_TARGET
+
+    prompts = ["In the beginning", "And God said, Let there be", "The LORD is my shepherd;"]
+
+    def written(parallel, *texts, draft):
+        options = {"n_ctx": 128, "parallel": parallel, "drafter": TINY_ASSISTANT}
+        with pillion.LLM(TINY_TARGET, device=DEVICE, **options) as llm:
+            running = [
+                llm.generate(text, max_tokens=5, temperature=0, draft=draft) for text in texts
+            ]
+            return [one.result().tokens for one in running]
+
+    assert written(3, *prompts, draft=3) == written(1, *prompts, draft=0)

@@ -334,3 +334,20 @@ def test_a_long_queue_of_many_owners_is_told_quickly(pillion):
     Counted.looks = 0
     assert [one.key for one in scheduler.queue()] == list(range(n))
     assert Counted.looks < 50 * n
+
+
+def test_prompts_apart_from_rounds(policy):
+    """On a device whose bits hang on the rows of a run, turns have one or the other, in turn."""
+    world = World(policy)
+    world.scheduler = policy[0](4, 512, 16, reads_apart=True)
+    for name in "ab":
+        world.add(name, rows=16)
+    world.turns(2)
+    world.add("document", rows=600)
+    kinds = []
+    while world.scheduler.active[-1].state == policy[1].READING or not kinds:
+        turn = world.turn()
+        assert bool(turn.rounds) != bool(turn.reads)
+        kinds.append("prompt" if turn.reads else "rounds")
+    assert set(zip(kinds, kinds[1:])) <= {("prompt", "rounds"), ("rounds", "prompt")}
+    assert kinds.count("prompt") > 1 and len(world.turn().rounds) == 3

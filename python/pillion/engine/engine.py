@@ -384,7 +384,10 @@ class Engine(Held):
         return Life(self._new_scheduler())
 
     def _new_scheduler(self) -> Scheduler:
-        return Scheduler(len(self._slots), self._n_batch, self._slots[0].outputs_most)
+        first = self._slots[0]
+        return Scheduler(
+            len(self._slots), self._n_batch, first.outputs_most, reads_apart=first.reads_apart
+        )
 
     def _here(self) -> Life:
         """The engine's life in this process. What was under way before a fork() stays with the

@@ -175,6 +175,8 @@ class Parts:
     """Counts the batches that were made."""
     why_in_turn: str = field(default="", init=False)
     """Why the batch runs its sequences one after another; "": it does not."""
+    few_rows: int = field(default=0, init=False)
+    """Above 0: the batch runs rounds of at most so many rows, and prompts apart from them."""
     _pages: tuple[int, int] = field(default=(0, 256), init=False)
 
     @property
@@ -191,7 +193,8 @@ class Parts:
     def outputs_most(self) -> int:
         """Most rows with outputs of a turn."""
         most = min(OUTPUTS_MOST, self.parallel * min(self.n_outputs, DRAFT_MAX + 1))
-        return max(most, self.parallel)
+        most = max(most, self.parallel)
+        return min(most, self.few_rows) if self.few_rows else most
 
     def machine(self) -> Machine:
         """What runs the slots."""
@@ -230,7 +233,8 @@ class Parts:
         self.batch = made
         stats = made.stats
         self._pages = (stats.n_pages, stats.page_size)
-        self.why_in_turn = str(made.describe()["why"])
+        described = made.describe()
+        self.why_in_turn, self.few_rows = str(described["why"]), int(described["few_rows"])
         self.version += 1
 
     def context(self) -> Context:

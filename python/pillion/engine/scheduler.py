@@ -147,9 +147,13 @@ class Scheduler:
     has rows of prompts, as many as the latency target allows: half for the oldest prompt, half for
     the shortest. So a short question passes a document, and the document never stops. If nobody
     writes, a turn reads n_batch rows.
+
+    reads_apart: a turn has rounds or prompts, never both; they take turns.
     """
 
-    def __init__(self, n_slots: int, n_batch: int, outputs_most: int = 128) -> None:
+    def __init__(
+        self, n_slots: int, n_batch: int, outputs_most: int = 128, *, reads_apart: bool = False
+    ) -> None:
         self.is_timed = False
         """True if `expired` may ever return something."""
         self._free = set(range(n_slots))
@@ -160,6 +164,7 @@ class Scheduler:
         self._orders = itertools.count(1)
         self._turns = itertools.count(1)
         self._shortest_next = False
+        self._reads_apart, self._reads_next = reads_apart, False
         self._n_batch = n_batch
         self._outputs_most = outputs_most
         self.rows_cost = RowCost(n_batch)
@@ -281,6 +286,12 @@ class Scheduler:
         active = [one for one in self._active if one not in without] if without else self._active
         reading = [one for one in active if one.state == READING]
         writing = [one for one in active if one.state == WRITING]
+        if self._reads_apart and reading and writing:
+            self._reads_next = not self._reads_next
+            if self._reads_next:
+                rows = self._rows(len(writing)) or ROWS_MIN
+                return Turn([], self._shares(reading, rows)[: self._outputs_most])
+            reading = []
         if len(writing) > 1:
             writing.sort(key=lambda one: (one.last, one.order))
         room = self._outputs_most - (1 if reading else 0)

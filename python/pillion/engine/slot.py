@@ -51,6 +51,8 @@ class Slot:
         """What is still to be given up: somebody else was inside."""
         self.outputs_most = parts.outputs_most
         """Most rows with outputs of a turn."""
+        self.reads_apart = parts.few_rows > 0
+        """A turn has rounds or prompts, never both."""
         self._part: Part | None = None
         self._text: Any = None  # int32 array: what is to be read before the first round
         self._began = False
