@@ -114,12 +114,12 @@ class AssistantDrafter final : public Drafter {
         draft_rows();
     }
 
-    void draft_all(std::vector<Entry>& entries) override {
+    void draft_all(const std::vector<Entry>& entries) override {
         for (size_t i = 0; i < entries.size();) {
             rows_.clear();
             for (; i < entries.size() && rows_.size() < size_t(n_rows_); i++)
-                if (can_draft(*entries[i].target, entries[i].request))
-                    rows_.push_back({entries[i].target, &entries[i].request, entries[i].drafts, 0});
+                if (can_draft(*entries[i].target, *entries[i].request))
+                    rows_.push_back({entries[i].target, entries[i].request, entries[i].drafts, 0});
             draft_rows();
         }
     }
@@ -346,12 +346,8 @@ void Drafter::read_step(int, float*, float*) const {
     fail(Status::invalid_argument, "a %s drafter has no steps to read", kind());
 }
 
-void Drafter::draft_all(std::vector<Entry>& entries) {
-    for (Entry& e : entries) try {
-            draft(*e.target, e.request, *e.drafts);
-        } catch (...) {
-            e.error = std::current_exception();
-        }
+void Drafter::draft_all(const std::vector<Entry>& entries) {
+    for (const Entry& e : entries) draft(*e.target, *e.request, *e.drafts);
 }
 
 std::unique_ptr<Drafter> make_assistant_drafter(std::shared_ptr<Model> assistant, Runner& target,

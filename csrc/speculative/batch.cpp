@@ -24,6 +24,9 @@ int count_pages(const BatchOptions& batch, const ContextOptions& o) {
     return int(std::min(all, std::max(each, (batch.n_positions + kPage - 1) / kPage)));
 }
 
+// It makes a round, and nothing has gone wrong so far.
+bool rounds_on(const BatchEntry& e) { return !e.tokens && e.code == Status::ok; }
+
 }  // namespace
 
 Batch::Batch(std::shared_ptr<Model> model, DrafterKind kind, std::shared_ptr<Model> drafter,
@@ -105,70 +108,66 @@ void Batch::draft(std::vector<BatchEntry>& entries) {
         e.code = Status::ok, e.error.clear(), e.drafts.clear(), e.has_run = false;
     if (!runner_) return draft_in_turn(entries);
     for (BatchEntry& e : entries)
-        if (!e.tokens) try_entry(e, [&] { e.pair->open_round(*e.sampler, e.n_max); });
-    std::vector<int> lengths;
-    choose_lengths(entries, lengths);
+        if (!e.tokens) try_entry(e, [&] { e.pair->open_round(*e.sampler, e.n_draft, e.n_max); });
+    const std::vector<int> lengths = choose_lengths(entries);
 
     Stopwatch watch;
     std::vector<BatchEntry*> asked;
-    std::vector<Drafter::Entry> requests;
+    std::vector<Drafter::Entry> requests;  // to the drafter of all
     for (size_t i = 0; i < entries.size(); i++) {
         BatchEntry& e = entries[i];
-        if (e.tokens || e.code != Status::ok) continue;
+        if (!rounds_on(e)) continue;
         const DraftRequest* r =
             e.pair->request_draft(*e.sampler, lengths[i], e.n_max, e.n_draft == kDraftAuto);
         if (!r) continue;
         asked.push_back(&e);
-        requests.push_back({&e.pair->target(), *r, &e.pair->drafts()});
+        if (&e.pair->drafter() == drafter_.get())
+            requests.push_back({&e.pair->target(), r, &e.pair->drafts()});
+        else if (!try_entry(e, [&] {
+                     e.pair->drafter().draft(e.pair->target(), *r, e.pair->drafts());
+                 }))
+            e.pair->abandon(e.sampler);
     }
-    stats_.last_draft_ms = 0;
-    if (asked.empty()) return;
     try {
-        if (drafter_) drafter_->draft_all(requests);
-        else
-            for (size_t i = 0; i < asked.size(); i++) {
-                std::vector<Drafter::Entry> one = {requests[i]};
-                asked[i]->pair->shared_drafter()->draft_all(one);
-                requests[i].error = one[0].error;
-            }
+        if (!requests.empty()) drafter_->draft_all(requests);
     } catch (...) {
         abandon(entries);
         throw;
     }
-    stats_.last_draft_ms = watch.lap_ms();
-    for (size_t i = 0; i < asked.size(); i++) {
-        BatchEntry& e = *asked[i];
-        e.pair->has_drafted(stats_.last_draft_ms);
-        e.drafts = e.pair->drafts();
-        if (!requests[i].error) continue;
-        try_entry(e, [&] { std::rethrow_exception(requests[i].error); });
-        e.pair->abandon(e.sampler);
+    stats_.last_draft_ms = asked.empty() ? 0 : watch.lap_ms();
+    for (BatchEntry* e : asked) {
+        if (e->code != Status::ok) continue;
+        e->pair->has_drafted(stats_.last_draft_ms);
+        e->drafts = e->pair->drafts();
     }
 }
 
-// One length for each entry; 0 for those that do not draft.
-void Batch::choose_lengths(std::vector<BatchEntry>& entries, std::vector<int>& lengths) {
+// One length for each entry; 0 for those that make no round.
+std::vector<int> Batch::choose_lengths(const std::vector<BatchEntry>& entries) {
+    std::vector<size_t> which;
     std::vector<RowBudget::Entry> asked;
     RowBudget::Limits limits;
     limits.most_rows = std::min(options_.n_outputs, options_.n_batch);
-    for (const BatchEntry& e : entries) {
-        if (e.tokens || e.code != Status::ok) {
-            limits.other_rows += int(std::min(e.n_rows, size_t(options_.n_batch)));
-            continue;
-        }
+    size_t prompt_rows = 0;
+    for (size_t i = 0; i < entries.size(); i++) {
+        const BatchEntry& e = entries[i];
+        if (e.tokens) prompt_rows += std::min(e.n_rows, e.n_tokens);
+        if (!rounds_on(e)) continue;
         Pair& pair = *e.pair;
-        const Pair::DraftLimits most = pair.draft_limits(e.n_max);
-        asked.push_back({&pair.acceptance(), &pair.budget_history(), most.drafts ? most.most : 0,
-                         e.n_draft == kDraftAuto ? -1 : std::min(e.n_draft, most.most),
+        const Pair::DraftLimits limit = pair.draft_limits(e.n_max);
+        which.push_back(i);
+        asked.push_back({&pair.acceptance(), &pair.budget_history(), limit.drafts ? limit.most : 0,
+                         e.n_draft == kDraftAuto ? -1 : std::min(e.n_draft, limit.most),
                          pair.target().length()});
     }
-    std::vector<int> chosen;
+    limits.other_rows = int(std::min(prompt_rows, size_t(options_.n_batch)));
+    std::vector<int> lengths(entries.size(), 0), chosen;
     if (!asked.empty()) budget_.choose(asked, limits, chosen);
-    size_t at = 0;
-    for (const BatchEntry& e : entries)
-        lengths.push_back(e.tokens || e.code != Status::ok ? 0
-                          : e.n_draft == kDraftAuto        ? chosen[at++]
-                                                           : (at++, e.n_draft));
+    for (size_t k = 0; k < which.size(); k++) {
+        const int n_draft = entries[which[k]].n_draft;
+        lengths[which[k]] = n_draft == kDraftAuto ? chosen[k] : n_draft;
+    }
+    return lengths;
 }
 
 void Batch::draft_in_turn(std::vector<BatchEntry>& entries) {
@@ -188,7 +187,7 @@ void Batch::run(std::vector<BatchEntry>& entries) {
     if (!runner_) return run_in_turn(entries);
     std::vector<Part> parts;
     for (BatchEntry& e : entries)
-        if (!e.tokens && e.code == Status::ok) add_round(e, parts);
+        if (rounds_on(e)) add_round(e, parts);
     size_t rows = 0;
     for (const Part& p : parts) rows += size_t(p.run.n_rows);
     const bool has_rounds = rows > 0;
@@ -285,7 +284,7 @@ void Batch::run_parts(std::vector<Part>& parts) {
         e.n_left -= e.n_ran;
         if (!p.completes || !e.sampler) continue;
         e.has_run = try_entry(e, [&] {
-            e.pair->open_round(*e.sampler, e.n_max);
+            e.pair->open_round(*e.sampler, e.n_draft, e.n_max);
             e.pair->set_rows(nullptr, 0);
             e.pair->has_run(0, /*alone=*/true);
         });
@@ -328,7 +327,7 @@ void Batch::run_in_turn(std::vector<BatchEntry>& entries) {
             const size_t left = e.n_tokens - e.n_reused;
             e.n_ran = completes ? left : std::min(e.n_rows, left - 1), e.n_left = left - e.n_ran;
             if (!completes || !e.sampler) return;
-            e.pair->open_round(*e.sampler, e.n_max);
+            e.pair->open_round(*e.sampler, e.n_draft, e.n_max);
             e.pair->run(nullptr, 0);
             e.has_run = true;
         });

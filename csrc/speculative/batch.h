@@ -106,7 +106,7 @@ class Batch {
         RunPart run;
         bool completes;  // its prompt
     };
-    void choose_lengths(std::vector<BatchEntry>& entries, std::vector<int>& lengths);
+    std::vector<int> choose_lengths(const std::vector<BatchEntry>& entries);
     void draft_in_turn(std::vector<BatchEntry>& entries);
     void run_in_turn(std::vector<BatchEntry>& entries);
     void add_round(BatchEntry& entry, std::vector<Part>& parts);

@@ -4,7 +4,6 @@
 #pragma once
 #include <stdint.h>
 
-#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
@@ -62,14 +61,14 @@ class Drafter {
     virtual void draft(const Context& target, const DraftRequest& request,
                        std::vector<int32_t>& drafts) = 0;
 
-    // For several targets of one batch at once. An entry whose draft fails gets the error instead.
+    // For several targets of one batch. Those of one run are drafted for together where the drafter
+    // can. Throws on failure, of which no entry has a draft then.
     struct Entry {
         const Context* target;
-        DraftRequest request;
+        const DraftRequest* request;
         std::vector<int32_t>* drafts;
-        std::exception_ptr error = nullptr;
     };
-    virtual void draft_all(std::vector<Entry>& entries);
+    virtual void draft_all(const std::vector<Entry>& entries);
 
     // Returns step `i` of the last draft, for tests: logits [n_vocab], -inf if not scored; hidden
     // [n_embd of the target].

@@ -271,8 +271,8 @@ void Pair::ask_drafter(Sampler& sampler, int n_draft, size_t n_max, bool may_cha
     open_.draft_ms = watch.lap_ms();
 }
 
-void Pair::open_round(Sampler& sampler, size_t n_max) {
-    check_length(0, n_max);
+void Pair::open_round(Sampler& sampler, int n_draft, size_t n_max) {
+    check_length(n_draft, n_max);
     refuse_open_run();
     begin(&sampler);
 }

@@ -74,7 +74,7 @@ class Pair {
          const PairOptions& options);
 
     Context& target() { return *target_; }
-    const Drafter& drafter() const { return *drafter_; }
+    Drafter& drafter() const { return *drafter_; }
     std::string to_json();
     const PairStats& stats() const { return stats_; }
     void reset_stats();
@@ -109,9 +109,8 @@ class Pair {
 
     // ---- the same round in the hands of a batch (batch.h), which drafts and runs for several ----
 
-    // Begins a round; `limits` are those of joint draft lengths. An open round of a failed run is
-    // begun again.
-    void open_round(Sampler& sampler, size_t n_max);
+    // Begins a round. One whose run failed is begun again.
+    void open_round(Sampler& sampler, int n_draft, size_t n_max);
     struct DraftLimits {
         int most = 0;        // room in the context, the outputs, the tokens wanted
         bool drafts = true;  // false: nothing guesses ahead
@@ -122,7 +121,6 @@ class Pair {
     // What to ask of the drafter, for drafts(); null: nothing. joint: n_draft was chosen together
     // with the other pairs'.
     const DraftRequest* request_draft(Sampler& sampler, int n_draft, size_t n_max, bool joint);
-    std::shared_ptr<Drafter> shared_drafter() const { return drafter_; }
     std::vector<int32_t>& drafts() { return drafts_; }
     void has_drafted(double draft_ms) { open_.draft_ms = draft_ms; }
     // Checks these drafts; rows() are to run then. Without rows nothing is: the last prompt's

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import json
 import logging
 import threading
 import time
@@ -120,6 +121,11 @@ def read_bytes(call: Callable[[Any, int, Any], int], capacity: int = 1024) -> by
             check(status)
             return bytes(ffi.buffer(out, needed[0]))
         capacity = max(needed[0], capacity + 1)
+
+
+def read_json(call: Callable[[Any, int, Any], int], capacity: int = 1024) -> Any:
+    """`read_bytes` for calls that return JSON."""
+    return json.loads(as_str(read_bytes(call, capacity)))
 
 
 def read_tokens(call: Callable[[Any, int, Any], int], capacity: int = 64) -> list[int]:

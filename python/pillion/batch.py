@@ -3,7 +3,6 @@ run has the rounds and the prompts of all."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +15,7 @@ from ._native import (
     ffi,
     interruptible,
     lib,
-    read_bytes,
+    read_json,
     token_array,
 )
 from .arguments import check_int, wrong
@@ -370,10 +369,9 @@ class Batch(Handle):
         few_rows above 0: on this device the bits of a row depend on the other rows of longer runs.
         A run then takes rounds of at most so many rows, or prompts; prompts beside rounds wait
         (`ran` is 0)."""
-        raw = read_bytes(
+        found: dict[str, Any] = read_json(
             lambda out, capacity, needed: lib.pillion_batch_json(self._c, out, capacity, needed)
         )
-        found: dict[str, Any] = json.loads(as_str(raw))
         return found
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +17,7 @@ from ._native import (
     ffi,
     interruptible,
     lib,
-    read_bytes,
+    read_json,
     read_tokens,
     token_array,
 )
@@ -401,11 +400,10 @@ class Context(Handle):
 
     def describe(self) -> dict[str, Any]:
         """Where each operation runs, the kernel table, scratch and KV sizes."""
-        raw = read_bytes(
+        description: dict[str, Any] = read_json(
             lambda out, capacity, needed: lib.pillion_context_json(self._c, out, capacity, needed),
             1 << 14,
         )
-        description: dict[str, Any] = json.loads(as_str(raw))
         return description
 
     def placement(self) -> list[dict[str, Any]]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._native import as_str, lib, read_bytes
+from ._native import lib, read_json
 from .calling import checked
 
 
@@ -29,8 +28,7 @@ class Backend:
 def system() -> dict[str, Any]:
     """{"cpu": {"table", "tables", "features", "threads", "threads_from"}, "backends": [...],
     "memory_bytes"}."""
-    raw = read_bytes(lib.pillion_system_json, 4096)
-    found: dict[str, Any] = json.loads(as_str(raw))
+    found: dict[str, Any] = read_json(lib.pillion_system_json, 4096)
     return found
 
 
@@ -52,5 +50,5 @@ def usable_cpus() -> int:
     """Number of CPUs this process may use: online, in its affinity mask, and within the quotas of
     its cgroups (rounded down)."""
     ask = lib.pillion_device_json
-    raw = read_bytes(lambda out, capacity, needed: ask(b"cpu", out, capacity, needed), 4096)
-    return int(json.loads(as_str(raw))["info"]["threads"])
+    found = read_json(lambda out, capacity, needed: ask(b"cpu", out, capacity, needed), 4096)
+    return int(found["info"]["threads"])

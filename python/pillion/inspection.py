@@ -7,14 +7,13 @@ content.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ._native import as_str, lib, read_bytes
+from ._native import lib, read_json
 from .arguments import check_bool, check_int, check_path, shown, wrong
 from .calling import checked
 from .chat.format import TEMPLATE, ChatFormat, named_templates
@@ -54,11 +53,10 @@ def read_header(path: str | os.PathLike[str], tensors: bool = False) -> Facts:
     """Returns the header of any GGUF file, also of one that pillion does not run. tensors: includes
     each tensor. Raises ModelFileError for a damaged file."""
     name, tensors = os.fsencode(check_path("path", path)), check_bool("tensors", tensors)
-    raw = read_bytes(
+    header: Facts = read_json(
         lambda out, capacity, needed: lib.pillion_file_json(name, tensors, out, capacity, needed),
         1 << 20,
     )
-    header: Facts = json.loads(as_str(raw))
     return header
 
 

@@ -8,7 +8,18 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ._native import Handle, Progress, as_bytes, as_str, check, ffi, interruptible, lib, read_bytes
+from ._native import (
+    Handle,
+    Progress,
+    as_bytes,
+    as_str,
+    check,
+    ffi,
+    interruptible,
+    lib,
+    read_bytes,
+    read_json,
+)
 from .arguments import check_bool, check_callable, check_int, check_path, check_text, wrong
 from .calling import checked_class
 from .context import Context
@@ -179,11 +190,10 @@ class Model(Handle):
     def describe(self) -> dict[str, Any]:
         """Returns sizes, layers, tensor types, what a drafter needs, what is wrong or not read, and
         the metadata with long arrays shortened."""
-        raw = read_bytes(
+        description: dict[str, Any] = read_json(
             lambda out, capacity, needed: lib.pillion_model_json(self._c, out, capacity, needed),
             1 << 16,
         )
-        description: dict[str, Any] = json.loads(as_str(raw))
         return description
 
     @takes(ContextSizes)
@@ -202,12 +212,11 @@ class Model(Handle):
         """
         config = ContextSizes(n_ctx=n_ctx, **sizes).config()
         other = ffi.NULL if drafter is None else opened("drafter", drafter)._c
-        raw = read_bytes(
+        found: dict[str, Any] = read_json(
             lambda out, capacity, needed: lib.pillion_model_memory(
                 self._c, other, config, out, capacity, needed
             )
         )
-        found: dict[str, Any] = json.loads(as_str(raw))
         return found
 
     @takes(ContextSizes)
@@ -244,12 +253,11 @@ class Model(Handle):
         config.device_bytes = check_int("device_bytes", device_bytes, 0, 2**63 - 1)
         config.strict = check_bool("strict", strict)
         other = ffi.NULL if drafter is None else opened("drafter", drafter)._c
-        raw = read_bytes(
+        found: dict[str, Any] = read_json(
             lambda out, capacity, needed: lib.pillion_model_fit(
                 self._c, other, context, config, ffi.NULL, out, capacity, needed
             )
         )
-        found: dict[str, Any] = json.loads(as_str(raw))
         return found
 
     # ---- running it ----

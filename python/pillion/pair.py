@@ -3,14 +3,13 @@ would write, only sooner."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ._native import Handle, Tokens, as_str, check, ffi, interruptible, lib, read_bytes, token_array
+from ._native import Handle, Tokens, as_str, check, ffi, interruptible, lib, read_json, token_array
 from .arguments import check_bool, check_choice, check_int, check_number, check_path, wrong
 from .calling import checked_class
 from .context import Context, Floats
@@ -132,11 +131,10 @@ class Pair(Handle):
     def placement(self) -> list[dict[str, Any]]:
         """Where each op of one draft step runs, as `Context.placement`; empty for a drafter without
         a model."""
-        raw = read_bytes(
+        found: dict[str, Any] = read_json(
             lambda out, capacity, needed: lib.pillion_pair_json(self._c, out, capacity, needed),
             1 << 14,
         )
-        found: dict[str, Any] = json.loads(as_str(raw))
         return found["plan"] or []
 
     # ---- running ----

@@ -3,12 +3,11 @@ runs where."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from typing import Any, NamedTuple
 
-from ._native import as_bytes, as_str, ffi, lib, read_bytes
+from ._native import as_bytes, as_str, ffi, lib, read_json
 from .arguments import check_text
 from .calling import checked
 from .drafter_file import drafter_beside
@@ -44,10 +43,9 @@ def device(name: str = "auto") -> dict[str, Any]:
     Raises `NoBackendError` with the reason when it is not there.
     """
     encoded = as_bytes(check_text("name", name))
-    raw = read_bytes(
+    found: dict[str, Any] = read_json(
         lambda out, capacity, needed: lib.pillion_device_json(encoded, out, capacity, needed), 4096
     )
-    found: dict[str, Any] = json.loads(as_str(raw))
     return found
 
 

@@ -228,9 +228,12 @@ def test_closing_during_a_run_frees_nothing_under_its_feet(model, strings, under
 
 
 def test_work_and_limits(context, fake):
-    one, three = context.work(1, 1), context.work(3, 2)
-    assert three.multiply_adds > 2 * one.multiply_adds > 0
-    assert three.weight_bytes == one.weight_bytes > 0 and three.kv_bytes > one.kv_bytes > 0
+    row, one, three = (context.work(*how) for how in ((1, 0), (1, 1), (3, 2)))
+    head = one.multiply_adds - row.multiply_adds
+    assert head == 32 * 261 and three.multiply_adds == 3 * row.multiply_adds + 2 * head > 0
+    assert three.weight_bytes == one.weight_bytes == row.weight_bytes + 4 * head
+    n = len(context)
+    assert three.kv_bytes * (n + 1) == one.kv_bytes * (n + 3) > 0
     assert context.limits() == fake.Limits(read_bytes_per_second=1e9, multiply_adds_per_second=1e10)
     with pytest.raises(fake.UsageError):
         context.work(1, 2)

@@ -223,6 +223,40 @@ def test_an_entry_that_fails_leaves_the_others(pillion, models, text):
             one.check(*models)
 
 
+def test_pairs_with_drafters_of_their_own(pillion, models, text):
+    """Beside those that share the batch's: each asks its own."""
+    with pillion.Batch(*models, n_sequences=2, n_ctx=N_CTX) as batch:
+        shared = Sequence(pillion, batch, {"temperature": 0})
+        other = pillion.Pair(batch.context(), "lookup")
+        alone = pillion.Pair(models[0].context(N_CTX), "lookup")
+        shared.prompt(text[:90])
+        shared.entry.n_draft, shared.entry.n_max = 3, 9
+        entry = pillion.BatchEntry(other, sampler(pillion, {}), n_draft=4, prompt=text[:200])
+        batch.round([shared.entry, entry])
+        shared.after()
+        entry.prompt = None
+        chooser = sampler(pillion, {})
+        alone.sync(text[:200])
+        assert entry.round.tokens == alone.step(chooser, 4).tokens
+        for _ in range(6):
+            shared.round(3, 9)
+            batch.round([shared.entry, entry])
+            shared.after()
+            assert entry.round.tokens == alone.step(chooser, 4).tokens
+        shared.check(*models)
+        assert other.stats.drafted_at == alone.stats.drafted_at
+        assert other.stats.drafted > 0 and other.stats.kind == "lookup"
+
+
+def test_wrong_draft_lengths_are_refused(pillion, models, text):
+    with pillion.Batch(*models, n_sequences=1, n_ctx=N_CTX) as batch:
+        (one,) = started(pillion, batch, text, 1)
+        for wrong in (9, -2):
+            one.entry.n_draft = wrong
+            with pytest.raises(pillion.UsageError, match="draft length"):
+                batch.round([one.entry])
+
+
 def test_a_full_context_is_its_own_affair(pillion, models, text):
     with pillion.Batch(*models, n_sequences=2, n_ctx=64) as batch:
         long, short = started(pillion, batch, text, 2, prompt=30)

@@ -549,7 +549,9 @@ def test_find_drafter(fake, strings, files, toy_file):
     drafter.unlink()
     second.unlink()
     assert fake.find_drafter(target) is None
-    named = toy_file(assistant=True, name="mtp-toy.gguf")  # does not say the width
+    toy_file(assistant=True, says_width=False, name="unknown.gguf")
+    assert fake.find_drafter(target) is None
+    named = toy_file(assistant=True, says_width=False, name="mtp-toy.gguf")
     assert fake.find_drafter(target) == named
     del caught
     gc.collect()

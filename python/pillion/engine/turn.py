@@ -6,6 +6,7 @@ all others as before it, and they come again in the next turn.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import time
 from collections.abc import Callable, Sequence
@@ -31,8 +32,8 @@ class Seat(NamedTuple):
     part: Part
 
 
-class TurnRunner:
-    """Runs turns."""
+class TurnRunner(abc.ABC):
+    """Runs turns. Who decides about requests that begin and fail is a subclass."""
 
     def __init__(
         self, life: Life, machine: Machine, slots: Sequence[Slot], stats: EngineStats
@@ -44,13 +45,13 @@ class TurnRunner:
         self._outputs_most = slots[0].outputs_most
         self._abandoned = 0  # parts that were given up: each changed its context
 
+    @abc.abstractmethod
     def _failed(self, entry: Entry, slot: Slot, error: BaseException) -> None:
         """Ends a request, or lets it come again."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _begin(self, entry: Entry, slot: Slot, work: Work) -> None:
         """Lets a slot take a request in."""
-        raise NotImplementedError
 
     def run_turn(self, turn: Turn) -> None:
         """Runs a turn."""
