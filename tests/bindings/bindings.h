@@ -41,10 +41,10 @@ struct Cache {
 // [n_kv_heads, capacity, head_dim] each, out of the layout of the device's backend
 void read_cache(const Device& device, const KvStore& store, float* k, float* v);
 
-void bind_graph(py::module_& m);  // graph.cpp: Device, Weight, Cache, Graph, Plan
-void bind_cache(py::module_& m);  // cache.cpp: the runtime's KvCache
-void bind_pool(py::module_& m);   // pool.cpp: ThreadPool
-void bind_draft(py::module_& m);  // draft.cpp: DraftLength
+void bind_graph(py::module_& m);       // graph.cpp: Device, Weight, Cache, Graph, Plan
+void bind_cache(py::module_& m);       // cache.cpp: the runtime's KvCache
+void bind_pool(py::module_& m);        // pool.cpp: ThreadPool
+void bind_draft(py::module_& m);       // draft.cpp: DraftLength
 void bind_row_budget(py::module_& m);  // row_budget.cpp: RowBudget, CountCosts
 
 }  // namespace pillion::testing

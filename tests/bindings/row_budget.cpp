@@ -51,8 +51,7 @@ struct Batch {
 
 void update(Batch& b, int n_entries, int rows, int other_rows, int64_t positions, double run_ms,
             int steps, int n_drafting, double draft_ms) {
-    b.budget.update(
-        {n_entries, rows, other_rows, positions, run_ms, steps, n_drafting, draft_ms});
+    b.budget.update({n_entries, rows, other_rows, positions, run_ms, steps, n_drafting, draft_ms});
 }
 
 void set(Batch& b, size_t id, int most, int fixed, int length) {
