@@ -145,12 +145,17 @@ void DraftLength::update(const Outcome& o) {
     // The reading yields the first draft.
     if (const int steps = drafted - (reading.tokens > 0); steps > 0)
         draft_per_token_.add((draft_ms - reading.ms) / steps, kSmooth, kOutlier);
+    count(drafted, accepted);
+    if (share_ == 0 && paused_ && best() > 0) paused_ = false, retry_after_ = kRetryFirst;
+}
+
+void DraftLength::count(int drafted, int accepted) {
+    if (drafted == 0) return;
     for (int i = 0; i < kMax; i++) hits_[i] *= kForget, tries_[i] *= kForget;
     for (int i = 0; i < drafted && i <= accepted; i++) {
         tries_[i]++;
         if (i < accepted) hits_[i]++;
     }
-    if (share_ == 0 && paused_ && best() > 0) paused_ = false, retry_after_ = kRetryFirst;
 }
 
 // ---- drafters that read the text ----

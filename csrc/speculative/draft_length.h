@@ -47,6 +47,8 @@ class DraftLength {
         Reading reading;
     };
     void update(const Outcome& outcome);
+    // As update(), of a round among those of others, whose times are not its own.
+    void count(int drafted, int accepted);
     bool paused() const { return paused_; }
     const char* why_not() const;  // why choose() returned 0
     double acceptance(int position) const;

@@ -13,7 +13,7 @@ namespace pillion::cpu::x86_avx512 {
 
 void fill_matmul(KernelTable& table) {
     __builtin_cpu_init();
-    fill_quantised(table);
+    fill_quantized(table);
     fill_float(table);
     table.matvec_most = 9;
     // Zen 4 (33 GB/s a core) reads one column fastest with its own prefetchers, and 3 or more
