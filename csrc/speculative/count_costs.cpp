@@ -46,10 +46,12 @@ void CountCosts::add(int count, double ms, double positions) {
     const bool is_outlier = ms > expected * kOutlier;
     ms = std::clamp(ms, expected / kOutlier, expected * kOutlier);
     learn_slope(positions - cost.positions, ms - cost.ms, ms - expected);
-    const double weight = is_outlier ? kSmooth : std::max(kSmooth, 1.0 / (cost.n + 1));
+    double weight = is_outlier ? kSmooth : std::max(kSmooth, 1.0 / (cost.n + 1));
+    // The second time counts once it agrees with the first.
+    if (cost.n == 1 && is_outlier) weight = 0.5;
+    else cost.n++;
     cost.ms += weight * (ms - cost.ms);
     cost.positions += weight * (positions - cost.positions);
-    cost.n++;
     find_doubtful(positions);
 }
 

@@ -11,31 +11,8 @@ using View = CountCosts::View;
 // Guesses until two counts are measured: a further row in times of the run, a further sequence of
 // a draft step in times of the step, a step in times of a plain run.
 constexpr double kRowGuess = 0.05, kSequenceGuess = 0.3, kStepGuess = 0.03;
-// A change of lengths must promise this factor for each user. Noise would make lengths flicker
-// otherwise. Drafts end where plain rounds are better at all.
-constexpr double kMargin = 1.02;
-// New lengths keep this distance from the floor, so that noise does not take them below it.
-constexpr double kFloorMargin = 1.03;
-// A plain run of a number of rows that no measured neighbours enclose comes first, so often.
-constexpr int kPlainFirst = 2, kPlainTries = 4;
-// Rounds between two plain ones while drafting, which renew what all drafts are compared with:
-// twice as many after each one, at most these doublings. Drafts that gain less than kClose need
-// them more often.
-constexpr int kPlainLeast = 2, kPlainMost = 7, kPlainClose = 4;
-constexpr double kClose = 1.05;
-// Rounds between two looks at a number of rows that may be cheaper than it seems. Looks at one
-// number of rows.
-constexpr int kLookAfter = 8, kLooks = 3;
-// Share of the rounds that may be lost to measuring; at the begin, at most. An
-// unexpected loss of one round counts as at most kLossMost: another process may have caused it.
-constexpr double kPurseShare = 0.008, kPurseFirst = 0.5, kPurseMost = 4;
-constexpr double kLossMost = 1;
-// Limits of the loss that is feared: a measured time that seems long may be an error.
-constexpr double kFearLeast = 0.05, kFearMost = 2;
 // Most rows beyond the greatest measured number: so many, or half of it, or one per sequence.
 constexpr int kGrow = 3;
-// Rounds without drafts before a try, twice as many after each one in vain; drafts of a try.
-constexpr int kRetryFirst = 32, kRetryMost = 512, kTryMost = 4;
 
 // Numbers of rows of about equal efficiency share a class.
 constexpr int kSizeClasses = 16;
@@ -47,7 +24,7 @@ int size_class(int rows) {
 
 }  // namespace
 
-RowBudget::RowBudget() : run_(kRowGuess), step_(kSequenceGuess), mixed_(0), purse_(kPurseFirst) {}
+RowBudget::RowBudget() : run_(kRowGuess), step_(kSequenceGuess), mixed_(0) {}
 
 RowBudget::Asked& RowBudget::asked(int rows) {
     if (rows >= int(asked_.size())) asked_.resize(size_t(rows) + 1);
@@ -56,12 +33,7 @@ RowBudget::Asked& RowBudget::asked(int rows) {
 
 void RowBudget::update(const Outcome& o) {
     runs_++;
-    purse_ = std::min(kPurseMost, purse_ + kPurseShare);
-    if (spent_.ms > 0) {
-        const double lost = (o.run_ms + o.draft_ms) / spent_.ms - spent_.tokens;
-        purse_ -= std::clamp(lost, 0.0, spent_.most);
-        spent_.ms = 0;
-    }
+    fill_purse(o.run_ms + o.draft_ms);
     if (o.steps > 0) step_.add(o.n_drafting, o.draft_ms / o.steps);
     if (o.n_entries == 0) return;
     if (o.other_rows == 0) {
@@ -176,8 +148,7 @@ double RowBudget::least_share(const Plan& plan) const {
 // ---- the best lengths ----
 
 // Adds the row that gains most, up to so many rows; visits every plan on the way.
-template <class Visit>
-void RowBudget::grow(Plan& plan, int rows, Visit visit) const {
+void RowBudget::grow(Plan& plan, int rows, const std::function<void(const Plan&)>& visit) const {
     using Gain = std::pair<double, int>;  // factor of the tokens, -i: equal gains go in order
     std::vector<Gain> heap;
     heap.reserve(riders_.size());
@@ -202,14 +173,14 @@ void RowBudget::grow(Plan& plan, int rows, Visit visit) const {
 
 void RowBudget::consider(const Plan& plan, Plan& best) {
     if (plan.value <= best.value) return;
-    if (least_share(plan) >= kFloor * kFloorMargin) best = plan;
+    if (least_share(plan) >= kNewFloor) best = plan;
     else if (lift(plan) && lifted_.value > best.value) best = lifted_;
 }
 
 // As many rows as `from` has, with what every sequence needs to reach the floor given first.
 bool RowBudget::lift(const Plan& from) {
     lifted_ = plain_;
-    const double needed = kFloor * kFloorMargin * from.ms / plain_.ms;
+    const double needed = kNewFloor * from.ms / plain_.ms;
     for (size_t i = 0; i < riders_.size(); i++) {
         const Rider& r = riders_[i];
         int k = r.least;
@@ -220,7 +191,7 @@ bool RowBudget::lift(const Plan& from) {
     if (lifted_.rows > from.rows) return false;
     price(lifted_);
     grow(lifted_, from.rows, [](const Plan&) {});
-    return least_share(lifted_) >= kFloor * kFloorMargin;
+    return least_share(lifted_) >= kNewFloor;
 }
 
 // Far beyond what was measured, the slope says little.
@@ -261,129 +232,6 @@ void RowBudget::pick(const std::vector<Entry>& entries) {
     if (is_new || stands) chosen_ = recalled_;
     else if (best_.value > plain_.value + (drafts ? 0 : margin)) chosen_ = best_;
     else chosen_ = plain_;
-}
-
-// ---- what must be measured ----
-
-bool RowBudget::wants_plain() {
-    if (other_rows_ > 0 || most_rows_ == plain_.rows) return false;
-    const int rows = plain_.rows, n = run_.n(rows);
-    Asked& a = asked(rows);
-    if (n < kPlainFirst && !run_.encloses(rows)) {
-        if (a.times >= kPlainTries) return false;
-    } else {
-        const bool close = chosen_.value < plain_.value + weight_ * std::log(kClose);
-        const int doublings = std::min(std::max(n, a.times), close ? kPlainClose : kPlainMost);
-        if (runs_ - a.at < kPlainLeast << doublings) return false;
-    }
-    a.times++, a.at = runs_;
-    return true;
-}
-
-// A number of rows that was hardly ever run may cost less than its neighbours say. Looks where the
-// least possible time promises most for the loss that is feared.
-bool RowBudget::look() {
-    looked_ = {};
-    if (other_rows_ > 0 || ++since_look_ < kLookAfter || purse_ <= 0) return false;
-    since_look_ = 0;
-    fill_curves(View::hopeful);
-    hope_curve_ = run_curve_;
-    fill_curves(View::measured);
-    double best = 0, best_fear = 0;
-    Plan plan = plain_;
-    grow(plan, rows_within_reach(), [&](const Plan& p) {
-        if (run_.n(p.rows) >= CountCosts::kSure || asked(p.rows).times >= kLooks) return;
-        const double fear = loss(p),
-                     hope = p.ms + hope_curve_[size_t(p.rows)] - run_curve_[size_t(p.rows)];
-        const double gain = (p.log_tokens - chosen_.value) / weight_ - std::log(hope);
-        const double promise = gain / (std::max(fear, 0.0) + kFearLeast);
-        if (gain < std::log(kMargin) || std::min(fear, kFearMost) > purse_ || promise <= best)
-            return;
-        if (least_share(p) * p.ms < kFloor * kFloorMargin * hope) return;
-        best = promise, best_fear = fear, looked_ = p;
-    });
-    if (best == 0) return false;
-    asked(looked_.rows).times++;
-    spend(looked_, best_fear);
-    return true;
-}
-
-bool RowBudget::look_again() {
-    bool fits = looked_.lengths.size() == riders_.size() && run_.n(looked_.rows) == 1;
-    for (size_t i = 0; fits && i < riders_.size(); i++)
-        fits = riders_[i].least <= looked_.lengths[i] && looked_.lengths[i] <= riders_[i].most;
-    if (!fits || looked_.rows > most_rows_ || other_rows_ > 0) return false;
-    price(looked_);
-    spend(looked_, loss(looked_));
-    return true;
-}
-
-// Rounds at the chosen lengths that a round of the plan loses.
-double RowBudget::loss(const Plan& plan) const {
-    const double n = double(riders_.size());
-    return plan.ms / chosen_.ms - std::exp((plan.log_tokens - chosen_.log_tokens) / n);
-}
-
-void RowBudget::spend(const Plan& plan, double feared) {
-    const double n = double(riders_.size());
-    spent_ = {chosen_.ms, std::exp((plan.log_tokens - chosen_.log_tokens) / n),
-              std::max(kLossMost, 2 * feared)};
-}
-
-// True if sequences without drafts would get none even if all their drafts were right.
-bool RowBudget::is_hopeless(const std::vector<Entry>& entries) {
-    const std::vector<Rider> riders = riders_;
-    const auto is_idle = [&](size_t i) { return chosen_.lengths[i] == 0 && riders[i].most > 0; };
-    for (size_t i = 0; i < entries.size(); i++)
-        for (int k = 0; k <= riders[i].most && is_idle(i); k++) riders_[i].tokens[k] = 1 + k;
-    solve();
-    riders_ = riders;
-    for (size_t i = 0; i < entries.size(); i++)
-        if (is_idle(i) && best_.lengths[i] > 0) return false;
-    return true;
-}
-
-// The acceptance of a sequence without drafts may have changed. A try has one draft; while its
-// first draft is right it goes on with one more.
-void RowBudget::retry(const std::vector<Entry>& entries, Plan& plan) {
-    bool due = false;
-    again_.assign(entries.size(), false);
-    for (size_t i = 0; i < entries.size(); i++) {
-        if (riders_[i].most == riders_[i].least) continue;
-        History& h = *entries[i].history;
-        if (chosen_.lengths[i] > 0) {
-            h.idle = h.retry_after = h.tries = 0;
-            continue;
-        }
-        h.idle++;
-        if (h.retry_after == 0) h.retry_after = kRetryFirst;
-        const bool right = h.tries > 0 && entries[i].acceptance->acceptance(0) > h.before;
-        again_[i] = right && h.tries < kTryMost;
-        if (!again_[i]) h.tries = 0;
-        due |= h.idle >= h.retry_after;
-    }
-    due = due && purse_ > 0;
-    const bool hopeless = due && is_hopeless(entries);
-    const int rows = plan.rows;
-    for (size_t i = 0; i < entries.size() && plan.rows < most_rows_; i++) {
-        const Entry& e = entries[i];
-        if (riders_[i].most == riders_[i].least || chosen_.lengths[i] > 0) continue;
-        History& h = *e.history;
-        // A run with more rows is dear once for all: those halfway to their try come along.
-        const bool starts = !again_[i] && due && 2 * h.idle >= h.retry_after;
-        if (starts) {
-            h.idle = 0, h.retry_after = std::min(2 * h.retry_after, kRetryMost);
-            if (hopeless) continue;
-            e.acceptance->doubt_acceptance();
-        }
-        if (!starts && !again_[i]) continue;
-        h.before = e.acceptance->acceptance(0), h.tries++;
-        const int most = std::min(riders_[i].most, plan.lengths[i] + most_rows_ - plan.rows);
-        set(plan, i, std::max(plan.lengths[i], std::min(h.tries, most)));
-    }
-    if (plan.rows == rows) return;
-    price(plan);
-    spend(plan, loss(plan));
 }
 
 }  // namespace pillion

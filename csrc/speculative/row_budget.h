@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <stdint.h>
 
+#include <functional>
 #include <vector>
 
 #include "speculative/count_costs.h"
@@ -65,6 +66,12 @@ class RowBudget {
 
   private:
     static constexpr int kMax = DraftLength::kMax;
+    // A change of lengths must promise this factor for each user. Noise would make lengths flicker
+    // otherwise. Drafts end where plain rounds are better at all.
+    static constexpr double kMargin = 1.02;
+    // New lengths keep a distance from the floor, so that noise does not take them below it.
+    static constexpr double kNewFloor = 1.03 * kFloor;
+
     struct Rider {
         double tokens[kMax + 1];  // expected, by length
         double luck;              // factor of the drafts' tokens that the measurements allow
@@ -85,19 +92,21 @@ class RowBudget {
         int64_t at = 0;
     };
 
+    // row_budget.cpp: the choice from what is known
     void gather(const std::vector<Entry>& entries, const Limits& limits);
     void fill_curves(CountCosts::View view);
     void set(Plan& plan, size_t i, int length) const;
     void price(Plan& plan) const;
     double least_share(const Plan& plan) const;
-    template <class Visit>
-    void grow(Plan& plan, int rows, Visit visit) const;
+    void grow(Plan& plan, int rows, const std::function<void(const Plan&)>& visit) const;
     void consider(const Plan& plan, Plan& best);
     bool lift(const Plan& from);
     int rows_within_reach() const;
     void solve();
     bool recall(const std::vector<Entry>& entries);
     void pick(const std::vector<Entry>& entries);
+
+    // row_budget_measuring.cpp
     bool wants_plain();
     bool look();
     bool look_again();
@@ -105,6 +114,7 @@ class RowBudget {
     bool is_hopeless(const std::vector<Entry>& entries);
     double loss(const Plan& plan) const;
     void spend(const Plan& plan, double feared);
+    void fill_purse(double round_ms);
     Asked& asked(int rows);
 
     CountCosts run_, step_;
@@ -116,7 +126,7 @@ class RowBudget {
     size_t last_entries_ = 0;
     int since_look_ = 0;
     // For rounds whose use is what they measure, in rounds at the best known lengths.
-    double purse_;
+    double purse_ = 0.5;
     // Such a round under way.
     struct {
         double ms = 0;      // of a round at the best known lengths; 0: none is under way

@@ -1,5 +1,6 @@
 """Times by count: what is measured, between, and beyond."""
 
+import math
 import random
 
 import pytest
@@ -20,6 +21,19 @@ def test_between_and_beyond():
     assert ms[1:9] == pytest.approx([10, 10, 11, 12, 14, 16, 18, 20])
     # beyond: by the slope of the upper half
     assert ms[9:] == pytest.approx([22, 24, 26, 28])
+
+
+def test_the_slope_beyond_spans_more_than_the_last_two():
+    assert costs({1: 10.0, 4: 14.0, 7: 19.9, 8: 20.0}).curve(10)[10] == pytest.approx(23)
+
+
+@pytest.mark.parametrize("ms", [0.0, -1.0, math.nan, math.inf])
+def test_times_that_are_none_are_ignored(ms):
+    known = costs({1: 10.0, 2: 12.0})
+    known.add(2, ms)
+    known.add(3, ms)
+    known.add(0, 5.0)
+    assert known.curve(3)[1:] == pytest.approx([10, 12, 14])
 
 
 def test_the_first_guess():
