@@ -10,7 +10,7 @@ device's (v68's, before the later ones' int to float) and results mean nothing. 
 executed hardly depends on data.
 
 matmul   a format and 1, 4, 9 and 64 rows: packets for a panel of 32 x 2048 weights, from the
-         difference of two matrices, and what quantising the inputs and the rest cost beside them
+         difference of two matrices, and what quantizing the inputs and the rest cost beside them
 attend   8 heads on one KV head: packets for one position more, from the difference of two lengths;
          bytes are its key and value
 rows     norm, rotation, glu, the choice of a token, kv_store: packets for each value

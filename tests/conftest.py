@@ -26,6 +26,7 @@ import build  # noqa: E402 - tests/fake/build.py
 import file_order  # noqa: E402
 from locked import cmake_build, locked, toolchain  # noqa: E402
 from patience import in_thread, until  # noqa: E402
+from toy_model import toy_model  # noqa: E402
 
 
 # A runner started in the background ignores Ctrl-C, and its children inherit that; the tests of
@@ -49,14 +50,20 @@ class Strings:
 
     def reset(self):
         self.lib.fake_reset()
+        self.lib.no_faults()
 
     def script(self, base, text):
         """What the model says from context length `base` on; a text, bytes or token ids."""
         tokens = list(text.encode()) if isinstance(text, str) else list(text)
         self.lib.fake_script(base, self.ffi.new("int32_t[]", tokens), len(tokens))
 
-    def fail(self, function, code, sentence="no reason"):
-        self.lib.fake_fail(function.encode(), code, sentence.encode())
+    def fail(self, function, code, sentence="no reason", after=0):
+        """The next call of a function fails, or the one behind so many that do not."""
+        self.lib.fail(function, code, sentence, after)
+
+    def break_run(self, after=0):
+        """A run of the target fails: the next one, or the one behind so many."""
+        self.lib.fake_break(after)
 
     def slow(self, us_per_token):
         self.lib.fake_slow(us_per_token)
@@ -66,11 +73,11 @@ class Strings:
         self.lib.fake_lies(sum(1 << position for position in positions))
 
     def log(self, level, message):
-        self.lib.fake_log(level, message.encode())
+        self.lib.log(level, message)
 
     @property
     def live(self):
-        return self.lib.fake_live()
+        return self.lib.live
 
     @property
     def evaluated(self):
@@ -118,12 +125,11 @@ def under_way(strings):
 
 @pytest.fixture
 def toy_file(tmp_path):
-    """Writes a model file of the fake; the arguments are its metadata, values as JSON."""
+    """Writes a tiny model for the fake (tests/fake/toy_model.py); metadata: values as JSON."""
 
-    def write(metadata=None, name="toy.gguf"):
-        lines = [f"{key}={value}" for key, value in (metadata or {}).items()]
+    def write(metadata=None, name="toy.gguf", **options):
         path = tmp_path / name
-        path.write_text("\n".join(["fake", *lines, ""]), encoding="utf-8")
+        path.write_bytes(toy_model(metadata or {}, **options))
         return path
 
     return write
@@ -138,10 +144,7 @@ def toy_llm(fake, strings, toy_file):
 @pytest.fixture
 def toy_drafter(toy_file):
     """Path of an assistant of the fake, beside whatever toy_file writes."""
-    width = {"gemma4-assistant.embedding_length_out": 8}
-    return toy_file(
-        {"fake.arch": '"gemma4-assistant"', "fake.drafter": 1, **width}, name="toy-assistant.gguf"
-    )
+    return toy_file(name="toy-assistant.gguf", assistant=True)
 
 
 # ---- the real thing ----

@@ -29,7 +29,8 @@ dry=; [ "$device" = cuda:sim ] && dry=1
 export PILLION_TEST_CUDA=$device
 
 # On one GPU or the emulation; those that need neither are in the ordinary suite.
-suites="tests/cuda/test_cuda_ops.py tests/cuda/test_cuda_matmul.py tests/cuda/test_cuda_memory.py
+suites="tests/cuda/test_cuda_ops.py tests/cuda/test_cuda_batches.py
+        tests/cuda/test_cuda_matmul.py tests/cuda/test_cuda_memory.py
         tests/cuda/test_cuda_module.py tests/cuda/test_cuda_models.py
         tests/model/test_placement.py"
 sanitized=tests/cuda/test_cuda_matmul.py    # runners; and below the ops, in Python

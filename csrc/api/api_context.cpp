@@ -6,6 +6,7 @@
 
 #include "api/handles.h"
 #include "runtime/context_report.h"
+#include "runtime/saved_state.h"
 #include "runtime/scoring.h"
 
 using namespace pillion;
@@ -44,6 +45,14 @@ pillion_status run_context(pillion_context* context, F&& body) noexcept {
         c.clear_cancel();
         body(c);
     });
+}
+
+// Has the sampler to itself, if there is one.
+template <class F>
+void with_state_of(pillion_sampler* sampler, F&& body) {
+    if (!sampler) return body(nullptr);
+    const Claim claim(sampler->inside);
+    body(sampler->sampler.get());
 }
 
 const std::vector<ActivationStats::Entry>& activations(const Context& c) {
@@ -195,6 +204,51 @@ pillion_status pillion_context_embed(pillion_context* context, const int32_t* to
 
 pillion_status pillion_context_cancel(pillion_context* context) {
     return guard([&] { need(context, "context").context->cancel(); });
+}
+
+pillion_status pillion_context_save(pillion_context* context, pillion_sampler* sampler,
+                                    const char* path) {
+    return run_context(context, [&](Context& c) {
+        need(path, "path");
+        with_state_of(sampler, [&](Sampler* s) { save_state(c, s, path); });
+    });
+}
+
+pillion_status pillion_context_load(pillion_context* context, pillion_sampler* sampler,
+                                    const char* path, size_t* n_run) {
+    return run_context(context, [&](Context& c) {
+        const FileReader file(&need(path, "path"));
+        with_state_of(sampler, [&](Sampler* s) {
+            const size_t ran = load_state(c, s, source_of(file));
+            if (n_run) *n_run = ran;
+        });
+    });
+}
+
+pillion_status pillion_context_get_state(pillion_context* context, pillion_sampler* sampler,
+                                         void* out, size_t capacity, size_t* needed) {
+    return run_context(context, [&](Context& c) {
+        with_state_of(sampler, [&](Sampler* s) {
+            const size_t size = bytes_of_state(c, s);
+            if (needed) *needed = size;
+            if (capacity < size)
+                fail(Status::buffer_too_small, "the state has %zu bytes, the buffer %zu", size,
+                     capacity);
+            save_state(c, s, &need(static_cast<uint8_t*>(out), "out"));
+        });
+    });
+}
+
+pillion_status pillion_context_set_state(pillion_context* context, pillion_sampler* sampler,
+                                         const void* state, size_t n, size_t* n_run) {
+    return run_context(context, [&](Context& c) {
+        const auto* bytes = static_cast<const uint8_t*>(state);
+        need(bytes, "state");
+        with_state_of(sampler, [&](Sampler* s) {
+            const size_t ran = load_state(c, s, source_of(bytes, n));
+            if (n_run) *n_run = ran;
+        });
+    });
 }
 
 pillion_status pillion_context_json(const pillion_context* context, char* out, size_t capacity,

@@ -43,6 +43,23 @@ void write_round(const RoundInfo& r, pillion_round_info* info, size_t size) {
 
 }  // namespace
 
+PairOptions pillion::api::pair_options(const pillion_pair_config* config) {
+    const pillion_pair_config c =
+        read_config(config, pillion_pair_config_init, "pillion_pair_config");
+    PairOptions o;
+    o.dense_head = c.dense_head != 0, o.strict = c.strict != 0, o.sampled = c.sampled != 0;
+    if (c.n_ngram != 0) o.n_ngram = c.n_ngram;
+    o.p_min = c.p_min;
+    return o;
+}
+
+DrafterKind pillion::api::drafter_kind(int32_t kind) {
+    if (kind < PILLION_DRAFTER_NONE || kind > PILLION_DRAFTER_ASSISTANT)
+        fail(Status::invalid_argument, "kind %d, allowed are PILLION_DRAFTER_NONE (%d) to %d", kind,
+             PILLION_DRAFTER_NONE, PILLION_DRAFTER_ASSISTANT);
+    return DrafterKind(kind);
+}
+
 extern "C" {
 
 void pillion_choice_init(pillion_choice* choice, size_t size) { init_config(choice, size); }
@@ -55,21 +72,14 @@ pillion_status pillion_pair_new(pillion_context* target, int32_t kind, pillion_m
                                 const pillion_pair_config* config, pillion_pair** pair) {
     return guard([&] {
         need(target, "target"), need(pair, "pair");
-        const pillion_pair_config c =
-            read_config(config, pillion_pair_config_init, "pillion_pair_config");
-        PairOptions o;
-        o.dense_head = c.dense_head != 0, o.strict = c.strict != 0, o.sampled = c.sampled != 0;
-        if (kind < PILLION_DRAFTER_NONE || kind > PILLION_DRAFTER_ASSISTANT)
-            fail(Status::invalid_argument, "kind %d, allowed are PILLION_DRAFTER_NONE (%d) to %d",
-                 kind, PILLION_DRAFTER_NONE, PILLION_DRAFTER_ASSISTANT);
-        if (c.n_ngram != 0) o.n_ngram = c.n_ngram;
-        o.p_min = c.p_min;
+        const PairOptions o = pair_options(config);
+        const DrafterKind which = drafter_kind(kind);
         target->origin.check(target->context->on_device(), "the target");
         const Claim claim(*target->inside);
         target->context->clear_cancel();  // a drafter elsewhere may have to run the text again
         auto handle = std::make_unique<pillion_pair>();
         const auto model = drafter ? drafter->shared->to_run() : nullptr;
-        handle->pair = std::make_unique<Pair>(target->context, DrafterKind(kind), model, o);
+        handle->pair = std::make_unique<Pair>(target->context, which, model, o);
         handle->inside = target->inside;
         handle->drafter_on_device = model && on_device(*model);
         *pair = handle.release();

@@ -15,6 +15,7 @@
 #include "model/model.h"
 #include "runtime/context.h"
 #include "runtime/sampler.h"
+#include "speculative/batch.h"
 #include "speculative/pair.h"
 #include "tokenizer/tokenizer.h"
 
@@ -119,6 +120,8 @@ inline bool can_free(const Origin& origin, bool on_device, const Occupancy& insi
 bool on_device(const Model& model);  // some of its layers or all; false for one without weights
 
 ContextOptions context_options(const pillion_context_config* config);
+PairOptions pair_options(const pillion_pair_config* config);
+DrafterKind drafter_kind(int32_t kind);  // throws for another number
 
 // All defaults are zeros, except n_gpu_layers. Clears the whole of the caller's struct, also fields
 // that this version does not know.
@@ -170,6 +173,13 @@ struct pillion_pair {
     pillion::api::Origin origin;
     bool drafter_on_device = false;
     bool on_device() const { return drafter_on_device || pair->target().on_device(); }
+};
+struct pillion_batch {
+    std::unique_ptr<pillion::Batch> batch;
+    // Shared with its contexts and pairs: they run on one machine.
+    std::shared_ptr<pillion::Occupancy> inside = std::make_shared<pillion::Occupancy>();
+    pillion::api::Origin origin;
+    bool on_device = false;
 };
 struct pillion_sampler {
     std::unique_ptr<pillion::Sampler> sampler;

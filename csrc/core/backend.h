@@ -117,6 +117,12 @@ class Backend {
     // True if the backend works on every buffer that has host(), of any backend: the CPU.
     virtual bool is_host() const { return false; }
     virtual MemoryInfo memory() const { return {}; }
+    // True if a run may have rows of several sequences: segments, and caches with page tables.
+    // Otherwise a run has one segment, and its caches have no table.
+    virtual bool batches() const { return false; }
+    // In runs of up to so many rows a row has the same bits whatever stands beside it. In longer
+    // ones they may change with the rows of the run. 0: they are the same in all runs.
+    virtual int few_rows() const { return 0; }
     // Whether the backend runs this node; unsupported_op with the reason: it does not.
     virtual Result<void> supports(const Graph& graph, const Node& node) const = 0;
     virtual Result<std::unique_ptr<Buffer>> allocate(size_t size, BufferKind kind) = 0;
@@ -126,7 +132,7 @@ class Backend {
     // far. Slow: for set-up and tests.
     virtual Result<void> read(const Buffer& from, size_t offset, size_t bytes, void* to);
     virtual Result<void> write(const void* from, size_t bytes, Buffer& to, size_t offset);
-    virtual std::unique_ptr<Queue> make_queue(int n_threads) = 0;
+    virtual Result<std::unique_ptr<Queue>> make_queue(int n_threads) = 0;
 
     // weight_bytes: bytes of the weight in the backend's layout; 0: it stays mapped. import_weight
     // writes that layout once, at load, at `offset` of `buffer`.
@@ -137,6 +143,9 @@ class Backend {
     // Names the layout of a cache. A host backend reads another backend's cache in place if both
     // names are equal and the buffer has host().
     virtual const char* kv_layout() const = 0;
+    // Where rows lie in a store of that layout, so that they can be copied. Together the strips are
+    // all that belongs to a slot.
+    virtual std::vector<KvStrip> kv_strips(const KvSpec& spec) const = 0;
 
     virtual Result<std::unique_ptr<Plan>> compile(const Graph& graph, Queue& queue,
                                                   const CompileOptions& options = {}) = 0;

@@ -21,7 +21,7 @@ struct DTypeInfo {
 
 // nullptr: a GGUF type id that pillion does not know, or a number that stands in no file.
 const DTypeInfo* find_dtype(uint32_t gguf_type);
-// Of a type that is not known: "unknown", neither float nor quantised, blocks without bytes.
+// Of a type that is not known: "unknown", neither float nor quantized, blocks without bytes.
 const DTypeInfo& info(DType dtype);
 
 // Bytes of `n` contiguous values; n must be a multiple of the block.

@@ -25,7 +25,7 @@ inline bool is_expanded(DType file) { return expanded(file) != file; }
 void expand_row(DType file, const uint8_t* from, int64_t n, uint8_t* to);
 
 // n values (a multiple of the block; unaligned is fine) of a row in the layout of the file, or as
-// expand_row makes it, as f32. Equal to the gguf package's, bit for bit. Of float and quantised
+// expand_row makes it, as f32. Equal to the gguf package's, bit for bit. Of float and quantized
 // formats; others fail.
 bool can_read(DType dtype);
 void read_row(DType dtype, const uint8_t* from, int64_t n, float* out);

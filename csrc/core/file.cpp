@@ -27,6 +27,7 @@ struct Descriptor {
     ~Descriptor() {
         if (fd >= 0) ::close(fd);
     }
+    int release() { return std::exchange(fd, -1); }
 };
 
 // Thread-safe, unlike strerror.
@@ -45,9 +46,10 @@ uint8_t* allocate(size_t size, const std::string& path) {
     return static_cast<uint8_t*>(memory);
 }
 
-void read_all(int fd, uint8_t* to, size_t size, const std::string& path) {
+void read_all(int fd, size_t offset, uint8_t* to, size_t size, const std::string& path) {
     for (size_t done = 0; done < size;) {
-        const ssize_t n = ::read(fd, to + done, std::min(size - done, kReadChunk));
+        const ssize_t n =
+            ::pread(fd, to + done, std::min(size - done, kReadChunk), off_t(offset + done));
         if (n < 0 && errno == EINTR) continue;
         if (n < 0)
             fail(Status::file_corrupt, "cannot read '%s': %s", shown_path(path).c_str(),
@@ -55,7 +57,7 @@ void read_all(int fd, uint8_t* to, size_t size, const std::string& path) {
         if (n == 0)
             fail(Status::file_corrupt,
                  "cannot read '%s': it shrank from %zu to %zu bytes while being read",
-                 shown_path(path).c_str(), size, done);
+                 shown_path(path).c_str(), offset + size, offset + done);
         done += size_t(n);
     }
 }
@@ -114,7 +116,7 @@ File File::open(const std::string& path, bool use_mmap) {
     // Owned from here on: a throw below frees it.
     file.data_ = allocate(size, path);
     file.size_ = size;
-    read_all(descriptor.fd, file.data_, size, path);
+    read_all(descriptor.fd, 0, file.data_, size, path);
     return file;
 }
 
@@ -169,6 +171,18 @@ void File::will_need(size_t offset, size_t bytes) const noexcept {
     const size_t end = offset + std::min(bytes, size_ - offset);
     const size_t first = offset / page_size() * page_size();
     madvise(data_ + first, end - first, MADV_WILLNEED);
+}
+
+FileReader::FileReader(const std::string& path) : path_(path) {
+    Descriptor descriptor;
+    size_ = open_regular(path, descriptor);
+    fd_ = descriptor.release();
+}
+
+FileReader::~FileReader() { ::close(fd_); }
+
+void FileReader::read(size_t offset, void* to, size_t n) const {
+    read_all(fd_, offset, static_cast<uint8_t*>(to), n, path_);
 }
 
 }  // namespace pillion

@@ -51,4 +51,23 @@ class File {
     bool mapped_ = false;
 };
 
+// A regular file that is read piece by piece and never as a whole. Opening throws what File::open
+// throws; read() also Error{file_corrupt} where the file ends before the piece.
+class FileReader {
+  public:
+    explicit FileReader(const std::string& path);
+    FileReader(const FileReader&) = delete;
+    FileReader& operator=(const FileReader&) = delete;
+    ~FileReader();
+
+    const std::string& path() const { return path_; }
+    size_t size() const { return size_; }  // when it was opened
+    void read(size_t offset, void* to, size_t n) const;
+
+  private:
+    std::string path_;
+    int fd_ = -1;
+    size_t size_ = 0;
+};
+
 }  // namespace pillion

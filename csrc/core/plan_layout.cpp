@@ -76,11 +76,20 @@ std::vector<float> rope_frequencies(const RopeTableParams& p, const float* facto
 }
 
 Result<void> RunLimits::check(const StepState& state) const {
-    if (state.rows >= 1 && state.rows <= rows && state.out_rows >= 0 &&
-        state.out_rows <= std::min(state.rows, out_rows))
-        return ok();
-    return Failure(Status::internal, "plan for %d rows and %d outputs was given %d and %d", rows,
-                   out_rows, state.rows, state.out_rows);
+    if (state.rows < 1 || state.rows > rows || state.out_rows < 0 ||
+        state.out_rows > std::min(state.rows, out_rows))
+        return Failure(Status::internal, "plan for %d rows and %d outputs was given %d and %d",
+                       rows, out_rows, state.rows, state.out_rows);
+    const int n = state.n_segments;
+    int covered = 0;
+    for (int i = 0; n <= PILLION_SEGMENTS_MAX && i < n; i++) {
+        const Segment& s = state.segments[i];
+        if (s.row != covered || s.n_rows < 1 || s.pos < 0 || s.table < 0) break;
+        covered += s.n_rows;
+    }
+    if (covered == state.rows) return ok();
+    return Failure(Status::internal, "the %d segments of a run cover %d rows of %d", n, covered,
+                   state.rows);
 }
 
 }  // namespace pillion

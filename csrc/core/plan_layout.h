@@ -67,7 +67,7 @@ struct RunLimits {
     int rows, out_rows;
     explicit RunLimits(const Graph& graph)
         : rows(graph.rows_max()), out_rows(graph.out_rows_max()) {}
-    // internal: the run has more rows.
+    // internal: the run has more rows, or its segments do not cover them.
     Result<void> check(const StepState& state) const;
 };
 

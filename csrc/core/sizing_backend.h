@@ -21,7 +21,7 @@ class SizingBackend final : public Backend {
     // Returns zeros.
     Result<void> read(const Buffer& from, size_t offset, size_t bytes, void* to) override;
     Result<void> write(const void*, size_t, Buffer&, size_t) override { return ok(); }
-    std::unique_ptr<Queue> make_queue(int n_threads) override {
+    Result<std::unique_ptr<Queue>> make_queue(int n_threads) override {
         return real_.make_queue(n_threads);
     }
     Result<size_t> weight_bytes(const WeightSource& source) const override {
@@ -31,6 +31,9 @@ class SizingBackend final : public Backend {
                                  Queue& queue) override;
     size_t kv_bytes(const KvSpec& spec) const override { return real_.kv_bytes(spec); }
     const char* kv_layout() const override { return real_.kv_layout(); }
+    std::vector<KvStrip> kv_strips(const KvSpec& spec) const override {
+        return real_.kv_strips(spec);
+    }
     Result<std::unique_ptr<Plan>> compile(const Graph& graph, Queue& queue,
                                           const CompileOptions& options) override;
     Result<size_t> plan_bytes(const Graph& graph, Queue& queue,

@@ -1,9 +1,6 @@
 #include "gguf/gguf_writer.h"
 
-#include <errno.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 
@@ -11,15 +8,6 @@ namespace pillion {
 namespace {
 
 constexpr uint32_t kVersion = 3, kQuantizationVersion = 2;
-
-// rename() would replace a device or a FIFO by a file, and would fail on a folder after all the
-// work.
-void refuse_what_is_no_file(const std::string& path) {
-    struct stat there;
-    if (stat(path.c_str(), &there) != 0 || S_ISREG(there.st_mode)) return;
-    fail(Status::invalid_argument, "%s: cannot be written: it is %s", shown_path(path).c_str(),
-         S_ISDIR(there.st_mode) ? "a directory" : "not a regular file");
-}
 
 }  // namespace
 
@@ -51,26 +39,6 @@ std::string GgufHeader::bytes() const {
     return out + keys_ + tensors_;
 }
 
-GgufWriter::GgufWriter(const std::string& path)
-    : path_(path), temporary_(path + "." + std::to_string(getpid()) + ".part") {
-    refuse_what_is_no_file(path);
-    file_ = fopen(temporary_.c_str(), "wbx");
-    if (!file_)
-        fail(Status::file_not_found, "%s: cannot be written: %s", shown_path(path_).c_str(),
-             strerror(errno));
-    setvbuf(file_, nullptr, _IOFBF, 1 << 20);
-}
-
-GgufWriter::~GgufWriter() {
-    if (file_) fclose(file_);
-    if (!finished_) unlink(temporary_.c_str());
-}
-
-void GgufWriter::no_room(const char* what) const {
-    fail(Status::file_corrupt, "%s: %s failed after %zu bytes: %s", shown_path(path_).c_str(), what,
-         written_, strerror(errno));
-}
-
 bool GgufWriter::writes_itself(std::string_view key) {
     return key == "general.file_type" || key == "general.quantization_version" ||
            key == "general.alignment" || is_split_key(key);
@@ -94,34 +62,13 @@ void GgufWriter::begin(const GgufHeader& header, size_t alignment) {
     write(bytes.data(), bytes.size());
 }
 
-void GgufWriter::write(const void* bytes, size_t n) {
-    if (fwrite(bytes, 1, n, file_) != n) no_room("writing");
-    written_ += n;
-}
-
 void GgufWriter::end_tensor(size_t most) {
     static const char zeros[4096] = {};
-    for (size_t left = std::min(gguf_padding(written_, alignment_), most); left > 0;) {
+    for (size_t left = std::min(gguf_padding(written(), alignment_), most); left > 0;) {
         const size_t n = std::min(left, sizeof zeros);
         write(zeros, n);
         left -= n;
     }
-}
-
-void GgufWriter::close() {
-    if (fflush(file_) != 0 || fsync(fileno(file_)) != 0) no_room("writing");
-    FILE* file = file_;
-    file_ = nullptr;
-    if (fclose(file) != 0) no_room("closing");
-}
-
-void GgufWriter::finish() {
-    if (rename(temporary_.c_str(), path_.c_str()) != 0) no_room("renaming");
-    finished_ = true;
-}
-
-void GgufWriter::withdraw() noexcept {
-    if (finished_) unlink(path_.c_str());
 }
 
 void refuse_input(const GgufFile& from, const std::string& out) {

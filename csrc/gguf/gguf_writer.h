@@ -1,11 +1,10 @@
 // Writes a GGUF file: metadata copied from an open one, then tensors in order. Until finish() the
 // file has another name in the same folder.
 #pragma once
-#include <stdio.h>
-
 #include <string>
 #include <vector>
 
+#include "core/new_file.h"
 #include "gguf/gguf.h"
 
 namespace pillion {
@@ -58,37 +57,29 @@ class GgufHeader {
 
 class GgufWriter {
   public:
-    // Throws Error{file_not_found} if the file cannot be created there, and Error{invalid_argument}
-    // if a folder, a device or a FIFO lies there.
-    explicit GgufWriter(const std::string& path);
-    ~GgufWriter();  // removes an unfinished file
-    GgufWriter(const GgufWriter&) = delete;
-    GgufWriter& operator=(const GgufWriter&) = delete;
+    explicit GgufWriter(const std::string& path) : file_(path) {}  // throws what NewFile throws
 
     // Copies all keys of `from`, byte for byte, except those that the writer sets (file type,
-    // quantisation version, alignment) and those that describe a division into several files.
+    // quantization version, alignment) and those that describe a division into several files.
     // writes_itself: the writer sets this key.
     static bool writes_itself(std::string_view key);
     void begin(const GgufFile& from, uint32_t file_type, const std::vector<NewTensor>& tensors);
     void begin(const GgufHeader& header, size_t alignment);
-    void write(const void* bytes, size_t n);  // of the current tensor
+    // Of the current tensor.
+    void write(const void* bytes, size_t n) { file_.write(bytes, n); }
     // pads to the alignment, with at most `most` bytes
     void end_tensor(size_t most = SIZE_MAX);
-    size_t written() const { return written_; }
-    const std::string& temporary() const { return temporary_; }
-    // flushes all bytes to the disk; the file can then be read back
-    void close();
-    void finish();             // gives the file its name
-    void withdraw() noexcept;  // removes a finished file
-    const std::string& path() const { return path_; }
+    size_t written() const { return file_.written(); }
+    const std::string& temporary() const { return file_.temporary(); }
+    // As of NewFile.
+    void close() { file_.close(); }
+    void finish() { file_.finish(); }
+    void withdraw() noexcept { file_.withdraw(); }
+    const std::string& path() const { return file_.path(); }
 
   private:
-    [[noreturn]] void no_room(const char* what) const;
-
-    std::string path_, temporary_;
-    FILE* file_ = nullptr;
-    size_t written_ = 0, alignment_ = 32;
-    bool finished_ = false;
+    NewFile file_;
+    size_t alignment_ = 32;
 };
 
 // Throws Error{invalid_argument} if `out` is one of the files of `from`.

@@ -50,6 +50,9 @@
  *    n_gpu_layers, whose default is -1 and whose 0 means no layer. A NULL config means all
  *    defaults. The library reads at most struct_size bytes. It refuses a larger struct whose
  *    surplus is not zero. New versions only append fields.
+ *  - A struct that the library fills in (pillion_<x>_info, _stats and the like) is passed with its
+ *    size. The caller sets nothing. The library writes at most that many bytes and reports in
+ *    struct_size how many it wrote: a field behind them is untouched.
  *  - Text is UTF-8. Prompts, and texts that the library writes into a caller's buffer, have an
  *    explicit length and no closing NUL; names, paths and fields of structs end with NUL. A
  *    function with `needed` takes the buffer's capacity and always reports the needed size (NULL:
@@ -337,6 +340,32 @@ pillion_status pillion_context_score(pillion_context* context, const int32_t* to
 pillion_status pillion_context_embed(pillion_context* context, const int32_t* tokens, size_t n,
                                      float* mean, size_t n_embd);
 
+/* Saves what the context holds, tokens and cache, and the sampler's state (NULL: none) in a file:
+ * random numbers, accepted tokens. docs/saved_state.md has the format. The file appears when it is
+ * complete; until then an older one stays. FILE_NOT_FOUND if it cannot be created there,
+ * FILE_CORRUPT if the system refuses to write (no space left), INVALID_ARGUMENT for a folder, a
+ * device or a FIFO, CANCELLED. Outputs are not saved: sync() with the same tokens runs the last one
+ * again. */
+pillion_status pillion_context_save(pillion_context* context, pillion_sampler* sampler,
+                                    const char* path);
+/* Brings it back: the context holds that text, without outputs, and what follows has the bits that
+ * it would have had. n_ctx, n_batch, swa_full and threads may differ from those of the saved
+ * context. sampler (NULL: none) gets the saved state and keeps its own settings. n_run (may be
+ * NULL): tokens that had to run, 0 unless the context has copies of its cache in another layout on
+ * another device.
+ * The whole file is checked before anything changes. FILE_NOT_FOUND; FILE_CORRUPT for damage and
+ * for a file of another kind; UNSUPPORTED_MODEL for a newer version; INVALID_ARGUMENT for another
+ * model, another kv_type or device layout, and for a sampler that was not saved; CONTEXT_FULL for a
+ * text longer than n_ctx; CANCELLED. Only a device that fails, or a file that somebody changes
+ * meanwhile, leaves the context empty. */
+pillion_status pillion_context_load(pillion_context* context, pillion_sampler* sampler,
+                                    const char* path, size_t* n_run);
+/* The same bytes in the caller's memory. */
+pillion_status pillion_context_get_state(pillion_context* context, pillion_sampler* sampler,
+                                         void* out, size_t capacity, size_t* needed);
+pillion_status pillion_context_set_state(pillion_context* context, pillion_sampler* sampler,
+                                         const void* state, size_t n, size_t* n_run);
+
 /* Stops a running eval at the next op; that call returns CANCELLED. Any thread may call it. Without
  * a running call it does nothing: the next call forgets a cancel that came just before it. Repeat
  * the cancel until the call is over. */
@@ -538,8 +567,10 @@ typedef struct {
  * unless `sampled` is set. The first step after a prompt returns the token that the prompt's logits
  * give. The last returned token is not in the cache yet. n_draft: 0: no drafts; 1 ..
  * PILLION_DRAFT_MAX; or PILLION_DRAFT_AUTO: as many as pay off by measured times. A pair without
- * drafter drafts nothing. Until the next call, the context's output row i is the row that token i
- * was chosen from; in the first step after a prompt, the context's last row. */
+ * drafter drafts nothing. tokens has room for `capacity`, at least 1; a smaller capacity than n_max
+ * takes its place, so 1 + PILLION_DRAFT_MAX is enough for every round. Until the next call, the
+ * context's output row i is the row that token i was chosen from; in the first step after a prompt,
+ * the context's last row. */
 pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, int32_t n_draft,
                                  size_t n_max, const int32_t* end_tokens, size_t n_end,
                                  int32_t* tokens, size_t capacity, size_t* n,
@@ -555,7 +586,8 @@ pillion_status pillion_pair_step(pillion_pair* pair, pillion_sampler* sampler, i
  * proposal or its beginning, other tokens behind it, or other tokens alone (forced ones); n may be
  * 0. run does not need a propose before it.
  * take: chooses the tokens. Row i of the run gives the token after i drafts. take ends where a
- * choice differs from the draft, at an end token, or after n_max tokens.
+ * choice differs from the draft, at an end token, or after n_max tokens. capacity: as for
+ * pillion_pair_step.
  *
  * The text is that of pillion_pair_step. Statistics, and the draft length of "auto", count the
  * drafter's tokens; a proposed token that was not run counts as refused. Between the steps other
@@ -633,6 +665,111 @@ pillion_status pillion_pair_draft(pillion_pair* pair, int32_t last, int32_t n, i
 pillion_status pillion_pair_draft_row(const pillion_pair* pair, int32_t step, float* logits,
                                       float* hidden);
 
+/* ---- batch: several sequences on weights that are read once ---- */
+
+/* A batch makes contexts that share its machine (threads, plans, outputs) and a pool of KV pages,
+ * and pairs that share one drafter. Every call for contexts and pairs works on them, one at a time
+ * for the whole batch (BUSY). pillion_batch_draft, _run and _take make a round for several pairs,
+ * and parts of prompts beside them, in one run. Tokens, logits (on the CPU bit for bit) and
+ * accepted drafts of a sequence are those of a run by itself. A run of any other sequence ends the
+ * life of a context's output rows.
+ *
+ * On a device that can't run rows of several sequences at once the same calls run them one after
+ * another; pillion_batch_json says so. */
+typedef struct pillion_batch pillion_batch;
+
+typedef struct {
+    uint32_t struct_size;
+    int32_t n_sequences; /* contexts that may exist at a time, 1 to 64; 0: 4 */
+    /* positions of the full layers' cache that the sequences share, in pages of 256; at least
+     * n_ctx; 0: n_sequences * n_ctx */
+    int64_t n_positions;
+} pillion_batch_config;
+
+void pillion_batch_config_init(pillion_batch_config* config, size_t size);
+/* kind, drafter, pair: as for pillion_pair_new. context: of every sequence; n_outputs 0 stands for
+ * 9 a sequence, at most 128. NULL configs are defaults. */
+pillion_status pillion_batch_new(pillion_model* model, int32_t kind, pillion_model* drafter,
+                                 const pillion_context_config* context,
+                                 const pillion_pair_config* pair,
+                                 const pillion_batch_config* config, pillion_batch** batch);
+/* Its contexts and pairs live on. */
+void pillion_batch_free(pillion_batch* batch);
+/* A new empty sequence. CONTEXT_FULL: n_sequences exist already. */
+pillion_status pillion_batch_context(pillion_batch* batch, pillion_context** context);
+/* Pairs one of its contexts with the drafter of all. */
+pillion_status pillion_batch_pair(pillion_batch* batch, pillion_context* context,
+                                  pillion_pair** pair);
+/* Lets a context hold what `from`, another context of the same batch, holds at `length`, and no
+ * more: full pages are shared, and copied when one of the two writes to them. n: the tokens that
+ * are held then: length, or less if the sliding layers of `from` no longer go back so far. */
+pillion_status pillion_context_share(pillion_context* context, pillion_context* from, size_t length,
+                                     size_t* n);
+
+/* One sequence's part of a run. Zeros are defaults but for what is named. */
+typedef struct {
+    uint32_t struct_size;
+    int32_t code; /* result: why this entry has no part; the others have */
+    pillion_pair* pair;
+    pillion_sampler*
+        sampler; /* of a round. Of a prompt: NULL: its first token is a later round's */
+    /* NULL: a round. Else a text that the sequence is to hold, [n_tokens], of which at most n_rows
+     * tokens run now, behind those that it holds already */
+    const int32_t* tokens;
+    uint64_t n_tokens, n_rows;
+    int32_t n_draft, n_max; /* as for pillion_pair_step */
+    const int32_t* end_tokens;
+    uint64_t n_end;
+    const pillion_choice* choice; /* for take; may be NULL */
+    /* from draft, for run: the caller may shorten or replace them */
+    int32_t n_drafts, drafts[8];
+    /* results of run: tokens of a prompt that were there, that ran, that are left; whether take has
+     * something to take; the context's output row that is row 0 of the round */
+    int32_t has_run;
+    uint64_t n_reused, n_ran, n_left, first_row;
+    /* results of take */
+    int32_t n_out, out[9];
+    int32_t drafted, accepted, ended, forced;
+    float draft_ms, verify_ms, accept_ms;
+    char error[240]; /* the sentence of `code` */
+} pillion_batch_entry;
+
+void pillion_batch_entry_init(pillion_batch_entry* entry, size_t size);
+/* draft: begins the round of each entry without tokens, and drafts for all of them together.
+ * PILLION_DRAFT_AUTO lengths are chosen jointly, by what the whole batch gains; other lengths are
+ * never cut.
+ * run: runs all entries. A prompt whose last token ran gives its first token in take.
+ * take: chooses the tokens of the entries with has_run.
+ *
+ * Entries are an array whose stride is the struct_size of the first. An entry that can't take part
+ * (no room in its context or in the pool, a wrong token) says so in `code`. A call that fails
+ * leaves every sequence and sampler as before it; run may then be repeated, or
+ * pillion_batch_abandon gives the rounds up, as pillion_pair_abandon. INVALID_ARGUMENT: more rows
+ * than n_batch, or more outputs than n_outputs. */
+pillion_status pillion_batch_draft(pillion_batch* batch, pillion_batch_entry* entries, size_t n);
+pillion_status pillion_batch_run(pillion_batch* batch, pillion_batch_entry* entries, size_t n);
+pillion_status pillion_batch_take(pillion_batch* batch, pillion_batch_entry* entries, size_t n);
+pillion_status pillion_batch_abandon(pillion_batch* batch, pillion_batch_entry* entries, size_t n);
+/* Stops the run that is under way, of all entries. Any thread may call it. */
+pillion_status pillion_batch_cancel(pillion_batch* batch);
+
+typedef struct {
+    uint32_t struct_size;
+    int32_t is_batched; /* 0: the sequences run in turn */
+    int32_t n_sequences, n_pages, n_free_pages, page_size;
+    int32_t last_rows, last_entries; /* of the last run */
+    double last_draft_ms, last_run_ms;
+    uint64_t runs, rows;
+} pillion_batch_stats;
+pillion_status pillion_batch_get_stats(const pillion_batch* batch, pillion_batch_stats* stats,
+                                       size_t size);
+/* {"batched", "why", "n_sequences", "n_ctx", "n_batch", "n_outputs", "few_rows", "n_pages",
+ * "page"}. few_rows above 0: on this device the bits of a row depend on the other rows of longer
+ * runs. A run then takes rounds of at most so many rows, or prompts; prompts beside rounds wait
+ * (n_ran 0). */
+pillion_status pillion_batch_json(const pillion_batch* batch, char* out, size_t capacity,
+                                  size_t* needed);
+
 /* ---- quantize: GGUF to GGUF with other tensor types ---- */
 
 typedef struct pillion_quantization pillion_quantization;
@@ -640,7 +777,7 @@ typedef struct pillion_quantization pillion_quantization;
 typedef struct {
     uint32_t struct_size;
     int32_t pure;             /* 1: every matrix gets the type itself, without a mix */
-    int32_t allow_requantize; /* 1: accepts a source that is already quantised */
+    int32_t allow_requantize; /* 1: accepts a source that is already quantized */
     int32_t n_threads;        /* 0: all cores that this process may use */
     /* "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K_S", "Q4_K_M", "Q5_K_S",
      * "Q5_K_M", "Q6_K". Vectors, norms, routers, rotation factors and the centroid head stay as

@@ -120,7 +120,7 @@ class Gemma4Assistant {
         const Value f = g_.norm(x, g_.weight(w_.output_norm), hp_.rms_eps);
         head(i, f);
         hidden_ = g_.matmul(g_.weight(w_.post_projection), f);
-        g_.output(hidden_, row(in_.hiddens, i), "hidden");
+        g_.output(hidden_, rows(in_.hiddens, i), "hidden");
     }
 
     Value layer(int l, Value x) {
@@ -162,20 +162,21 @@ class Gemma4Assistant {
             const Value scores = g_.matmul(g_.weight(w_.centroids), f);
             logits = g_.centroid_head(scores, f, g_.weight(w_.token_embd), order,
                                       {hp_.n_centroids, hp_.centroid_top_k}, &ids);
-            g_.output(ids, row(in_.ids, i), "draft ids");
+            g_.output(ids, rows(in_.ids, in_.keeps_scores ? i : 0), "draft ids");
         } else {
             logits = g_.matmul(g_.weight(w_.output), f);
             ids = order;
         }
-        g_.output(logits, row(in_.logits, i), "draft logits");
+        g_.output(logits, rows(in_.logits, in_.keeps_scores ? i : 0), "draft logits");
         token_ = g_.argmax(logits, ids, &probability);
-        g_.output(token_, row(in_.tokens, i), "draft token");
-        g_.output(probability, row(in_.probabilities, i), "draft probability");
+        g_.output(token_, rows(in_.tokens, i), "draft token");
+        g_.output(probability, rows(in_.probabilities, i), "draft probability");
     }
 
-    static Tensor row(Tensor t, int i) {
-        t.offset += size_t(i) * row_bytes(t.dtype, t.width);
-        t.rows = 1;
+    // Of a step.
+    Tensor rows(Tensor t, int i) const {
+        t.offset += size_t(i) * size_t(in_.rows) * row_bytes(t.dtype, t.width);
+        t.rows = in_.rows;
         return t;
     }
 
@@ -206,7 +207,7 @@ int64_t draft_scores_width(const HParams& hp, bool dense_head) {
 }
 
 Graph build_draft_graph(const Model& assistant, const DraftInputs& inputs) {
-    Graph graph(/*rows_max=*/1, /*out_rows_max=*/1);
+    Graph graph(/*rows_max=*/inputs.rows, /*out_rows_max=*/inputs.rows);
     Gemma4Assistant(graph, assistant, inputs).build();
     return graph;
 }

@@ -79,19 +79,21 @@ class Model {
 // lie.
 struct DraftInputs {
     int32_t n_steps;        // drafts of one run, one after the other on the device
+    int32_t rows = 1;       // sequences that a run may draft for; each row is one
     Tensor embedding;       // the target's token_embd, as this device reads it
     KvStore sliding, full;  // the target's last own caches of each kind, or copies of them
-    Tensor token;           // i32 [1]: stands at the position that StepState.pos says
-    Tensor hidden;         // f32 [1, target's n_embd], after the final norm, of the position before
-    Tensor tokens;         // i32 [n_steps]
-    Tensor probabilities;  // f32 [n_steps]: of each token, over what the head scored
-    Tensor logits;         // f32 [n_steps, scores_width]
-    Tensor ids;            // i32 [n_steps, scores_width], centroid head only
-    Tensor hiddens;        // f32 [n_steps, target's n_embd]: handed to the next step
+    Tensor token;           // i32 [rows]: stands at the position of its segment
+    Tensor hidden;  // f32 [rows, target's n_embd], after the final norm, of the position before
+    Tensor tokens;  // i32 [n_steps, rows]
+    Tensor probabilities;  // f32 [n_steps, rows]: of each token, over what the head scored
+    Tensor logits;         // f32 [scored_steps, rows, scores_width]
+    Tensor ids;            // i32 [scored_steps, rows, scores_width], centroid head only
+    Tensor hiddens;        // f32 [n_steps, rows, target's n_embd]: handed to the next step
+    bool keeps_scores;     // scored_steps is n_steps; else 1: each step overwrites the last
     bool dense_head;       // score the whole vocabulary, in the order of the table
 };
 int64_t draft_scores_width(const HParams& assistant, bool dense_head);
-// One row, n_steps times: a Gemma 4 assistant on its target (gemma4_assistant.cpp).
+// n_steps times for each row: a Gemma 4 assistant on its target (gemma4_assistant.cpp).
 Graph build_draft_graph(const Model& assistant, const DraftInputs& inputs);
 
 }  // namespace pillion

@@ -61,7 +61,7 @@ class Checker {
             if (met_[i] == Met::no && is_scale_of_weight(f_.tensors()[i]))
                 problem(Status::unsupported_model,
                         "tensor " + printable(f_.tensors()[i].name) +
-                            ": a factor for a whole quantised tensor, which is not applied here");
+                            ": a factor for a whole quantized tensor, which is not applied here");
             if (met_[i] == Met::no) report_.unknown.push_back(f_.tensors()[i].name);
             if (met_[i] == Met::ignored) report_.ignored.push_back(f_.tensors()[i].name);
         }
@@ -190,7 +190,7 @@ class Checker {
                                           : is_float || info(dtype).is_quantized;
         const char* allowed = use == plain    ? "F32"
                               : use == vector ? "F32, F16, BF16"
-                                              : "F32, F16, BF16 or quantised";
+                                              : "F32, F16, BF16 or quantized";
         if (!fits)
             problem(Status::unsupported_model, "tensor " + name + ": type " + info(dtype).name +
                                                    " is not supported here (" + allowed + ")");

@@ -31,8 +31,8 @@ namespace rules {
 
 // clang-format off
 enum Use : uint8_t {
-    matrix,  // quantised or float; what matmul multiplies with
-    table,   // quantised or float; its rows are read by token
+    matrix,  // quantized or float; what matmul multiplies with
+    table,   // quantized or float; its rows are read by token
     embed,   // a table that is also the head's matrix where the file has no output.weight
     vector,  // float
     plain,   // F32 only: the host reads it as it lies

@@ -99,7 +99,7 @@ class Loader {
         std::unique_ptr<Queue> of[2];
         Queues(const Loader& loader, int n_threads) {
             for (const int part : loader.parts())
-                of[part] = loader.backend(part).make_queue(n_threads);
+                of[part] = loader.take(loader.backend(part).make_queue(n_threads));
         }
     };
 
@@ -272,8 +272,8 @@ SharedTable share_table(const GgufFile& file, const char* name, Backend& backend
     if (const size_t bytes = take(backend.weight_bytes(source)); bytes > 0)
         table.buffer = take(backend.allocate(bytes, BufferKind::weights));
     Buffer& buffer = table.buffer ? *table.buffer : *table.mapped;
-    table.tensor =
-        take(backend.import_weight(source, buffer, 0, *backend.make_queue(/*n_threads=*/1)));
+    const std::unique_ptr<Queue> queue = take(backend.make_queue(/*n_threads=*/1));
+    table.tensor = take(backend.import_weight(source, buffer, 0, *queue));
     return table;
 }
 

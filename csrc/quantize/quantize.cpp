@@ -163,7 +163,7 @@ void Quantization::plan() {
     for (const GgufTensor& t : file_.tensors()) {
         if (!t.is_known())
             file_.fail(Status::unsupported_model,
-                       "tensor %s has %s, which can't be read for quantising",
+                       "tensor %s has %s, which can't be read for quantizing",
                        printable(t.name).c_str(), gguf_tensor_type_text(t.dtype).c_str());
         PlannedTensor p = {&t, t.dtype, 0, ""};
         const size_t nth = is_v(t.name) ? n_v++ : is_down(t.name) ? n_down++ : 0;
@@ -252,11 +252,11 @@ void Quantization::override_types() {
     for (const PlannedTensor& t : tensors_) {
         if (t.target == t.source->dtype) continue;
         if (!can_read(t.source->dtype))
-            file_.fail(Status::unsupported_model, "tensor %s: type %s can't be read for quantising",
+            file_.fail(Status::unsupported_model, "tensor %s: type %s can't be read for quantizing",
                        printable(t.source->name).c_str(), info(t.source->dtype).name);
         if (info(t.source->dtype).is_quantized && !options_.allow_requantize)
             file_.fail(Status::invalid_argument,
-                       "tensor %s is %s already; quantising it again loses twice: start from the "
+                       "tensor %s is %s already; quantizing it again loses twice: start from the "
                        "original, or pass allow_requantize",
                        printable(t.source->name).c_str(), info(t.source->dtype).name);
     }
@@ -342,7 +342,7 @@ void Quantization::run(const std::string& out,
     writer.finish();
 }
 
-// Quantises slices of rows, a few per thread at a time. Returns the checksum of the written bytes.
+// Quantizes slices of rows, a few per thread at a time. Returns the checksum of the written bytes.
 uint64_t Quantization::encode(PlannedTensor& t, GgufWriter& writer,
                               const std::function<void(size_t)>& done) const {
     const GgufTensor& s = *t.source;

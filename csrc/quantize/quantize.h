@@ -17,7 +17,7 @@ struct QuantizeOptions {
     // pairs of a tensor's name or a regular expression, and a tensor type; the last match wins
     std::vector<std::pair<std::string, std::string>> overrides;
     bool pure = false;              // every matrix gets the type itself, without a mix
-    bool allow_requantize = false;  // accepts a source that is already quantised
+    bool allow_requantize = false;  // accepts a source that is already quantized
     int n_threads = 0;              // 0: all cores
 };
 

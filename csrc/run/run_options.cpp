@@ -56,7 +56,7 @@ constexpr int kMost = std::numeric_limits<int32_t>::max();
 using Text = const std::string&;
 
 const Option kOptions[] = {
-    {"-m", "--model", "FILE", "the model, a GGUF file",
+    {"-m", "--model", "FILE", "the model, a GGUF file; or MODEL by itself",
      [](Options& o, Text n, Text v) { o.model = named(n, v); }},
     {"-md", "--model-draft", "FILE", "the drafter; lookup: prompt lookup; none",
      [](Options& o, Text n, Text v) {
@@ -145,6 +145,14 @@ Options read_options(int argc, char** argv) {
     Options o;
     for (int i = 1; i < argc; i++) {
         std::string word = argv[i], value;
+        if (word.empty() || word[0] != '-') {
+            if (!o.model.empty())
+                throw UsageError("the model is " + o.model + ", so " +
+                                 (word.empty() ? "\"\"" : word) +
+                                 " is one too many: give one model, and the prompt by -p");
+            o.model = named("MODEL", word);
+            continue;
+        }
         const size_t equals = word.rfind("--", 0) == 0 ? word.find('=') : std::string::npos;
         const bool joined = equals != std::string::npos;
         if (joined) value = word.substr(equals + 1), word.resize(equals);
@@ -157,7 +165,7 @@ Options read_options(int argc, char** argv) {
         option.set(o, option.name, value);
     }
     if (o.help || o.version) return o;
-    if (o.model.empty()) throw UsageError("no model: give a GGUF file with -m FILE");
+    if (o.model.empty()) throw UsageError("no model: give a GGUF file, by itself or with -m FILE");
     if (o.has_prompt && o.has_file)
         throw UsageError("give the prompt with -p or with -f, not both");
     if (!o.has_prompt && !o.has_file)
@@ -167,7 +175,7 @@ Options read_options(int argc, char** argv) {
 
 std::string help_text() {
     std::string out =
-        "usage: pillion-run -m FILE -p TEXT [options]\n\nContinues a text. The text goes to "
+        "usage: pillion-run MODEL -p TEXT [options]\n\nContinues a text. The text goes to "
         "stdout, everything else to stderr.\n"
         "Sampling settings that are not given are those the model file recommends.\n"
         "Exit status: 0 done, 1 an error, 2 wrong usage, 130 stopped.\n\n";

@@ -5,7 +5,7 @@ namespace {
 
 Json kv_json(const Context& context) {
     JsonArray list;
-    const KvCache& kv = context.kv();
+    const KvPool& kv = context.kv().pool();
     const std::vector<LayerParams>& layers = context.model().hparams().layers;
     for (size_t l = 0; l < layers.size(); l++) {
         if (!layers[l].owns_kv) continue;
@@ -14,7 +14,7 @@ Json kv_json(const Context& context) {
                      .add("layer", l)
                      .add("store", kv.is_ring(int(l)) ? "ring" : "full")
                      .add("type", s.type == KvType::q8_0 ? "q8_0" : "f16")
-                     .add("positions", s.capacity)
+                     .add("positions", kv.span(int(l)))
                      .add("bytes", kv.layer_bytes(int(l))));
     }
     return list;
@@ -24,17 +24,18 @@ Json kv_json(const Context& context) {
 
 ContextMemory memory_of(const Context& context) {
     ContextMemory m;
-    const KvCache& cache = context.kv();
+    const KvPool& cache = context.kv().pool();
     const std::vector<LayerParams>& layers = context.model().hparams().layers;
     for (size_t l = 0; l < layers.size(); l++) {
         if (!layers[l].owns_kv) continue;
         ContextMemory::Kv& kv = cache.is_sliding(int(l)) ? m.sliding : m.full;
-        kv.layers++, kv.positions = cache.spec(int(l)).capacity;
+        kv.layers++, kv.positions = cache.span(int(l));
         kv.bytes += cache.layer_bytes(int(l));
     }
-    m.snapshots = cache.snapshots().bytes();
-    m.scratch = context.plans().scratch_bytes();
-    m.outputs = context.outputs().bytes() + context.token_buffer().size();
+    m.snapshots = context.kv().snapshots().bytes();
+    const Runner& runner = context.runner();
+    m.scratch = runner.plans().scratch_bytes();
+    m.outputs = runner.outputs().bytes() + runner.token_buffer().size();
     return m;
 }
 
@@ -45,7 +46,7 @@ std::string context_json(Context& context) {
         .add("n_batch", context.n_batch())
         .add("n_threads", context.queue().n_threads())
         .add("length", context.length())
-        .add("kv_bytes", context.kv().bytes())
+        .add("kv_bytes", context.kv().pool().bytes())
         .add("n_snapshots", context.kv().snapshots().count())
         .add("snapshot_bytes", memory.snapshots)
         .add("output_bytes", memory.outputs)
@@ -56,7 +57,7 @@ std::string context_json(Context& context) {
         .text();
 }
 
-Json placement_json(Context& context) { return context.plans().get(1).to_json(); }
+Json placement_json(Context& context) { return context.runner().plans().get(1).to_json(); }
 
 Work work_of(const Context& context, size_t n, int n_outputs) {
     const int n_outputs_max = context.outputs().rows_max();
@@ -69,7 +70,7 @@ Work work_of(const Context& context, size_t n, int n_outputs) {
     Work sum;
     for (int pos = context.length(); n > 0;) {
         const size_t rows = context.rows_of_next_run(n, n_outputs);
-        const Graph graph = context.plans().graph(int(rows));
+        const Graph graph = context.runner().plans().graph(int(rows));
         const Work w = work_of(graph, int(rows), rows == n ? n_outputs : 0, pos);
         sum.multiply_adds += w.multiply_adds, sum.weight_bytes += w.weight_bytes;
         sum.kv_bytes += w.kv_bytes;

@@ -1,161 +1,74 @@
 #include "runtime/kv_cache.h"
 
-#include <stdio.h>
-#include <string.h>
-
-#include <algorithm>
-
 namespace pillion {
+
 namespace {
 
-int round_up(int64_t n) {
-    return int((n + kKvCapacityUnit - 1) / kKvCapacityUnit * kKvCapacityUnit);
-}
+constexpr int kPage = KvPool::kPage;
+
+size_t pages_for(int length) { return size_t((length + kPage - 1) / kPage); }
 
 }  // namespace
 
-KvCache::KvCache(const HParams& hp, const Placement& placement, KvType type, int n_ctx,
-                 int rows_per_run, bool swa_full, int n_snapshots)
-    : placement_(placement), stores_(hp.layers.size()), sliding_(hp.layers.size()),
-      rings_(hp.layers.size()), snapshots_(n_snapshots), window_(hp.window) {
-    for (size_t l = 0; l < hp.layers.size(); l++) {
-        const LayerParams& p = hp.layers[l];
-        sliding_[l] = p.sliding;
-        if (!p.owns_kv) continue;
-        int capacity = round_up(n_ctx);
-        const int ring = round_up(int64_t(hp.window) - 1 + rows_per_run);
-        if (p.sliding && !swa_full && ring < capacity) {
-            capacity = ring_capacity_ = ring;
-            rings_[l] = true;
+KvCache::KvCache(std::shared_ptr<KvPool> pool, int window, int n_snapshots)
+    : pool_(std::move(pool)), sequence_(pool_->take_sequence()), snapshots_(n_snapshots),
+      window_(window) {
+    replicas_changed();
+}
+
+KvCache::~KvCache() {
+    give_back_pages(0);
+    pool_->give_back_sequence(sequence_);
+}
+
+int KvCache::pages_needed(int rows) const {
+    if (!pool_->is_shared() || rows == 0) return 0;
+    const size_t n = pages_for(length_ + rows), first = size_t(length_ / kPage);
+    int needed = int(n > pages_.size() ? n - pages_.size() : 0);
+    for (size_t i = first; i < std::min(n, pages_.size()); i++)
+        needed += !pool_->has_one_user(pages_[i]);
+    return needed;
+}
+
+// The rows get pages that no other sequence reads. A page that others read, too, is copied if it
+// holds rows of this sequence.
+void KvCache::take_pages(int rows) {
+    const size_t n = pages_for(length_ + rows);
+    for (size_t i = size_t(length_ / kPage); i < n; i++) {
+        const bool is_new = i == pages_.size();
+        if (!is_new && pool_->has_one_user(pages_[i])) continue;
+        const int page = pool_->take_page();
+        if (is_new) {
+            pages_.push_back(page);
+        } else {
+            try {
+                if (int(i) * kPage < length_) pool_->copy_page(pages_[i], page);
+            } catch (...) {
+                pool_->give_back_page(page);
+                throw;
+            }
+            pool_->give_back_page(pages_[i]);
+            pages_[i] = page;
         }
-        stores_[l].spec = {type, p.n_kv_heads, p.head_dim, capacity};
+        pool_->set_page(sequence_, int(i), page);
     }
-    for (size_t l = 0; l < hp.layers.size() && placement.is_split(); l++) {
-        const int source = hp.layers[l].kv_source;
-        if (hp.layers[l].owns_kv || placement.part_of(int(l)) == placement.part_of(source))
-            continue;
-        device_copies_.resize(stores_.size());
-        device_copies_[size_t(source)].spec = stores_[size_t(source)].spec;
-    }
-    char what[48];
-    snprintf(what, sizeof what, "KV cache for n_ctx %d", n_ctx);
-    if (placement.is_split()) allocate(stores_, *placement.front, what);
-    allocate(stores_, *placement.back, what);
-    allocate(device_copies_, *placement.back, what);
-    list_rings();
 }
 
-// Lists everything that a rewind must restore: the layers' own rings and their copies on other
-// devices.
-void KvCache::list_rings() {
-    std::vector<KvSnapshots::Ring> rings;
-    const auto add = [&](const std::vector<KvStore>& stores, size_t l, Backend* backend) {
-        if (!stores.empty() && stores[l].buffer)
-            rings.push_back(
-                {backend, stores[l].buffer, stores[l].offset, backend->kv_bytes(stores[l].spec)});
-    };
-    for (size_t l = 0; l < stores_.size(); l++) {
-        if (!rings_[l]) continue;
-        add(stores_, l, &placement_.of_layer(int(l)));
-        add(device_copies_, l, placement_.back);
-        add(replicas_, l, replica_backend_);
-    }
-    snapshots_.set_rings(std::move(rings));
-}
-
-// Allocates the stores of the layers that lie on this backend. Copies have no own backend: they lie
-// on the requested one.
-void KvCache::allocate(std::vector<KvStore>& stores, Backend& backend, const char* what) {
-    size_t total = 0;
-    std::vector<KvStore*> placed;
-    for (size_t l = 0; l < stores.size(); l++) {
-        KvStore& s = stores[l];
-        if (s.spec.capacity == 0 ||
-            (&stores == &stores_ && &placement_.of_layer(int(l)) != &backend))
-            continue;
-        s.offset = total;
-        total += (backend.kv_bytes(s.spec) + 63) / 64 * 64;
-        placed.push_back(&s);
-    }
-    if (placed.empty()) return;
-    std::unique_ptr<Buffer> buffer = backend.allocate(total, BufferKind::kv).value_or_throw(what);
-    for (KvStore* s : placed) s->buffer = buffer.get();
-    buffers_.push_back(std::move(buffer));
-}
-
-KvView KvCache::last_view(bool sliding) const {
-    KvView view;
-    for (size_t l = 0; l < stores_.size(); l++)
-        if (stores_[l].buffer && sliding_[l] == sliding) view = view_of(stores_[l], int(l));
-    return view;
-}
-
-KvView KvCache::last_view_on(Backend& backend, bool sliding) const {
-    const KvView own = last_view(sliding);
-    if (own.layer < 0) return own;
-    const size_t l = size_t(own.layer);
-    const Backend& owner = placement_.of_layer(own.layer);
-    const bool in_place = backend.is_host() && own.store.buffer->host() &&
-                          strcmp(backend.kv_layout(), owner.kv_layout()) == 0;
-    if (&owner == &backend || in_place) return own;
-    if (!device_copies_.empty() && device_copies_[l].buffer && placement_.back == &backend)
-        return view_of(device_copies_[l], own.layer);
-    return view_of(replica_backend_ == &backend ? replicas_[l] : KvStore(), own.layer);
-}
-
-void KvCache::add_replicas(Backend& backend) {
-    if (replica_backend_ && replica_backend_ != &backend)
-        fail(Status::pairing, "the context has a drafter on %s, another one can't run on %s",
-             replica_backend_->name(), backend.name());
-    if (replica_backend_) return;
-    std::vector<KvStore> replicas(stores_.size());
-    bool any = false;
-    for (const bool sliding : {true, false}) {
-        const KvView view = last_view_on(backend, sliding);
-        if (view.layer < 0 || view.store.buffer) continue;
-        replicas[size_t(view.layer)].spec = stores_[size_t(view.layer)].spec;
-        any = true;
-    }
-    if (!any) return;
-    allocate(replicas, backend, "copy of the KV cache for the drafter");
-    replicas_ = std::move(replicas);
-    replica_backend_ = &backend;
-    list_rings();
-}
-
-void KvCache::drop_replicas() {
-    if (!replica_backend_) return;
-    replicas_.clear();
-    replica_backend_ = nullptr;
-    // The last one made.
-    buffers_.pop_back();
-    list_rings();
-}
-
-size_t KvCache::bytes() const {
-    size_t n = 0;
-    for (const auto& b : buffers_) n += b->size();
-    return n;
-}
-
-size_t KvCache::layer_bytes(int layer) const {
-    const size_t l = size_t(layer);
-    size_t n = stores_[l].buffer ? placement_.of_layer(layer).kv_bytes(stores_[l].spec) : 0;
-    if (!device_copies_.empty() && device_copies_[l].buffer)
-        n += placement_.back->kv_bytes(device_copies_[l].spec);
-    if (!replicas_.empty() && replicas_[l].buffer)
-        n += replica_backend_->kv_bytes(replicas_[l].spec);
-    return n;
+void KvCache::give_back_pages(size_t kept) {
+    for (; pages_.size() > kept; pages_.pop_back()) pool_->give_back_page(pages_.back());
 }
 
 void KvCache::begin_write(int rows) {
+    if (pool_->is_shared()) take_pages(rows);
     const int high = std::max(high_, length_ + rows);
     snapshots_.before_write(low(high_), low(high), length_, high_);
     high_ = high;
 }
 
 void KvCache::rewind(int length) {
+    if (length == 0) return clear();
     length_ = length;
+    give_back_pages(pages_for(length));
     snapshots_.clip(length);
 }
 
@@ -179,8 +92,86 @@ void KvCache::go_back(int length) {
 }
 
 void KvCache::clear() {
-    length_ = 0, high_ = 0;
+    length_ = 0, high_ = 0, least_ = 0;
+    give_back_pages(0);
     snapshots_.clear();
+}
+
+// ---- a saved state ----
+
+// The first of the rows [high - capacity, length) that a copy of whole blocks can begin with. The
+// ring's oldest block may share its slots with the newest one: while that has no rows of the text,
+// the oldest can be had as it is, else one begins behind it. The window before `length` is there
+// either way, since a ring has at least a block more than that.
+int KvCache::first_row(int capacity, int high, int length) {
+    const int first = std::max(0, high - capacity);
+    const bool shares = n_blocks(length) > first / KV_BLOCK + capacity / KV_BLOCK;
+    return shares ? n_blocks(first) * KV_BLOCK : first;
+}
+
+int KvCache::first_held() const {
+    const int ring = pool_->ring_capacity();
+    if (ring == 0) return least_ > 0 ? least_ - (window_ - 1) : 0;
+    return first_row(ring, high_, length_);
+}
+
+int KvCache::first_taken(int first, int length) const {
+    const int ring = pool_->ring_capacity();
+    return ring == 0 ? first : std::max(first, first_row(ring, length, length));
+}
+
+std::vector<KvCache::Place> KvCache::places_of(int layer) const {
+    std::vector<Place> places;
+    for (const auto& [backend, store] : pool_->places_of(layer)) {
+        // A ring is one of n_sequences; pages of full layers are counted from the first.
+        const size_t rings = size_t(pool_->is_ring(layer) ? pool_->n_sequences() : 1);
+        const size_t bytes = backend->kv_bytes(store->spec) / rings;
+        const size_t at = rings > 1 ? bytes * size_t(sequence_) : 0;
+        places.push_back({backend, store->buffer, store->offset + at});
+    }
+    return places;
+}
+
+KvPages KvCache::pages_of(int layer) const {
+    const auto [backend, store] = pool_->places_of(layer).front();
+    const KvSpec page = store->spec.one_page();
+    const bool is_listed = pool_->is_shared() && !pool_->is_ring(layer);
+    return {page.capacity, store->span() / page.capacity, backend->kv_bytes(page),
+            is_listed ? pages_.data() : nullptr};
+}
+
+void KvCache::make_room(int length) {
+    PILLION_CHECK(length_ == 0 && high_ == 0);
+    if (pool_->is_shared()) take_pages(length);
+}
+
+void KvCache::set_held(int first, int length) {
+    PILLION_CHECK(first <= std::max(0, length - (window_ - 1)));
+    length_ = length;
+    const bool has_rings = pool_->ring_capacity() > 0;
+    high_ = has_rings ? high_for(first, length) : length;
+    if (!has_rings && first > 0) least_ = first + window_ - 1;
+}
+
+int KvCache::share(const KvCache& other, int length) {
+    PILLION_CHECK(pool_ == other.pool_ && pool_->is_shared() && this != &other);
+    clear();
+    length = other.nearest(length);
+    if (length == 0) return 0;
+    const std::vector<KvSnapshots::Ring> rings = pool_->rings_of(sequence_);
+    if (other.can_rewind(length)) {
+        KvSnapshots::copy(pool_->rings_of(other.sequence_), rings);
+        high_ = other.high_;
+    } else {
+        high_ = other.snapshots_.restore_to(length, rings);
+    }
+    for (size_t i = 0; i < pages_for(length); i++) {
+        pages_.push_back(other.pages_[i]);
+        pool_->share_page(pages_.back());
+        pool_->set_page(sequence_, int(i), pages_.back());
+    }
+    length_ = length;
+    return length;
 }
 
 }  // namespace pillion

@@ -1,70 +1,39 @@
-// Keys and values of one sequence: one store for each layer that owns a cache. Full layers append.
-// Sliding layers keep a ring of the window plus the most rows that one run may write. Stepping back
-// within the last run therefore only lowers a counter: the slots that the dropped rows overwrote
+// Keys and values of one sequence, in a pool (kv_pool.h) of its own or of a batch. Stepping back
+// within the last run only lowers a counter: the slots of a ring that the dropped rows overwrote
 // had already left every window.
-//
-// If the layers lie on two devices, a layer that reads the other device's cache reads a copy of it
-// (a device copy). A drafter on a third device has copies of the two caches that it reads
-// (replicas). Every run writes all copies, and they share the counters.
 #pragma once
 #include <algorithm>
 #include <memory>
 #include <vector>
 
-#include "core/backend.h"
-#include "model/hparams.h"
-#include "model/kv_places.h"
-#include "model/placement.h"
-#include "runtime/kv_snapshots.h"
+#include "runtime/kv_blocks.h"
+#include "runtime/kv_pool.h"
 
 namespace pillion {
 
-// Read-only access to one layer's rows, for layers and drafters without their own cache.
-struct KvView {
-    KvStore store;
-    int layer = -1;
-    bool sliding = false;
-};
-
 class KvCache {
   public:
-    // n_snapshots: as in KvSnapshots.
-    KvCache(const HParams& hp, const Placement& placement, KvType type, int n_ctx, int rows_per_run,
-            bool swa_full, int n_snapshots);
+    // n_snapshots: as in KvSnapshots. Throws Error{context_full} if the pool has no sequence left.
+    KvCache(std::shared_ptr<KvPool> pool, int window, int n_snapshots);
+    ~KvCache();
+    KvCache(const KvCache&) = delete;
+    KvCache& operator=(const KvCache&) = delete;
 
-    // The layer's own cache; without heads if it owns none.
-    const KvSpec& spec(int layer) const { return stores_[size_t(layer)].spec; }
-    // Pointers into this cache. They are valid until replicas are added or dropped.
-    KvPlaces places() const {
-        const auto rows = [](const std::vector<KvStore>& v) {
-            return v.empty() ? nullptr : v.data();
-        };
-        return {stores_.data(), rows(device_copies_), rows(replicas_)};
-    }
-    // The last layer of a kind that owns a cache: a Gemma 4 drafter attends to it (docs/gemma4.md
-    // section 3).
-    KvView last_view(bool sliding) const;
-    // The same rows where `backend` can read them: its own store, one that it reads in place, or a
-    // copy. The store has no buffer if add_replicas() has yet to make it.
-    KvView last_view_on(Backend& backend, bool sliding) const;
-    // Makes the copies that last_view_on needs. They do not contain the rows held so far. At most
-    // one device has replicas.
-    void add_replicas(Backend& backend);
-    void drop_replicas();
-    bool has_replicas_on(const Backend& backend) const { return replica_backend_ == &backend; }
-    Backend* replica_backend() const { return replica_backend_; }
-    size_t bytes() const;  // without snapshots
+    KvPool& pool() const { return *pool_; }
+    int sequence() const { return sequence_; }  // its row of the pool's tables
     const KvSnapshots& snapshots() const { return snapshots_; }
-    size_t layer_bytes(int layer) const;  // with copies
-    bool is_ring(int layer) const { return rings_[size_t(layer)]; }
-    bool is_sliding(int layer) const { return sliding_[size_t(layer)]; }
+    KvSnapshots& snapshots() { return snapshots_; }
+    // The pool's copies were added or dropped: snapshots must hold them too.
+    void replicas_changed() { snapshots_.set_rings(pool_->rings_of(sequence_)); }
 
     int length() const { return length_; }
     // begin_write: rows [length, length + rows) are about to be written. end_write: they are
-    // written. begin_write may copy rings first. It throws the device's error, and then nothing has
-    // changed.
+    // written. begin_write may take pages and copy rings first. It throws the device's error, or
+    // Error{context_full} if the pool has no page left, and then no row has changed.
     void begin_write(int rows);
     void end_write(int rows) { length_ += rows; }
+    // Pages that begin_write(rows) would take from the pool.
+    int pages_needed(int rows) const;
     // True if every row that position `length` looks at is still there.
     bool can_rewind(int length) const {
         return length == 0 || (length <= length_ && length >= low(high_));
@@ -82,32 +51,56 @@ class KvCache {
     int nearest(int length) const;
     void go_back(int length);
     void clear();
+    // Holds the first nearest(length) positions of `other`, a sequence of the same pool, and
+    // returns that length. Full pages are shared. Throws the device's error; the cache is then
+    // empty.
+    int share(const KvCache& other, int length);
+
+    // ---- a saved state (saved_state.h) ----
+    // It has whole blocks of KV_BLOCK positions. Full layers have the rows of all positions.
+    // Sliding layers have those from first_held() on; first_row() is the same for any ring, or copy
+    // of one, whose highest written position was high - 1.
+    int first_held() const;
+    static int first_row(int capacity, int high, int length);
+    // From which row on the sliding layers of this cache can take the rows [first, length).
+    int first_taken(int first, int length) const;
+    // What `high` is if the rings hold the rows [first, length) and nothing before.
+    int high_for(int first, int length) const {
+        return first > 0 ? first + pool_->ring_capacity() : length;
+    }
+    int window() const { return window_; }
+    // The sequence's rows of a layer: where its pages begin on each device, and how they follow.
+    struct Place {
+        Backend* backend;
+        Buffer* buffer;
+        size_t offset;
+    };
+    std::vector<Place> places_of(int layer) const;
+    KvPages pages_of(int layer) const;
+    // Pages for so many rows, in an empty cache; then the rows [first, length) are there.
+    void make_room(int length);
+    void set_held(int first, int length);
 
   private:
-    KvView view_of(const KvStore& store, int layer) const {
-        return {store, layer, sliding_[size_t(layer)]};
-    }
-    void allocate(std::vector<KvStore>& stores, Backend& backend, const char* what);
-    void list_rings();
     // The least length whose window the rings hold, if `high` is one past the highest position
     // written.
     int low(int high) const {
-        return ring_capacity_ == 0 || high <= ring_capacity_ ? 0 : high - slack();
+        if (pool_->ring_capacity() == 0) return least_;
+        return high <= pool_->ring_capacity() ? 0 : high - slack();
     }
     // How far back from the newest length the rings reach.
-    int slack() const { return ring_capacity_ - (window_ - 1); }
+    int slack() const { return pool_->ring_capacity() - (window_ - 1); }
+    void take_pages(int rows);
+    void give_back_pages(size_t kept);
 
-    Placement placement_;
-    Backend* replica_backend_ = nullptr;
-    // By layer; device_copies_ and replicas_ are empty without copies.
-    std::vector<KvStore> stores_, device_copies_, replicas_;
-    std::vector<bool> sliding_, rings_;
-    std::vector<std::unique_ptr<Buffer>> buffers_;
+    std::shared_ptr<KvPool> pool_;
+    int sequence_;
     KvSnapshots snapshots_;
     int window_;
-    int ring_capacity_ = 0;  // smallest ring; 0: no rings
-    int length_ = 0;         // positions held
-    int high_ = 0;           // one past the highest position ever written since clear()
+    int length_ = 0;          // positions held
+    int high_ = 0;            // one past the highest position ever written since clear()
+    int least_ = 0;           // low() without rings: above 0 for a text that a ring had held
+    std::vector<int> pages_;  // of a shared pool, by position / KvPool::kPage
 };
 
 }  // namespace pillion

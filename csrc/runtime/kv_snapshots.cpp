@@ -1,5 +1,7 @@
 #include "runtime/kv_snapshots.h"
 
+#include <string.h>
+
 #include <algorithm>
 #include <new>
 
@@ -65,15 +67,43 @@ KvSnapshots::Copy* KvSnapshots::place_for(const Range& lengths) {
                               [](const Copy& a, const Copy& b) { return a.used < b.used; });
 }
 
-void KvSnapshots::save(const Range& lengths, int high) {
+// A place with memory; null, and a warning, without.
+KvSnapshots::Copy* KvSnapshots::empty_copy(const Range& lengths) {
     Copy& c = *place_for(lengths);
     c.lengths = {0, -1};
     if (!c.bytes) c.bytes.reset(new (std::nothrow) uint8_t[ring_bytes_]);
-    if (!c.bytes)
-        return log(LogLevel::warning,
-                   "no memory for a copy of the sliding caches (%zu bytes): a way back to %d "
-                   "tokens runs them again",
-                   ring_bytes_, lengths.to);
+    if (c.bytes) return &c;
+    log(LogLevel::warning,
+        "no memory for a copy of the sliding caches (%zu bytes): a way back to %d tokens runs them "
+        "again",
+        ring_bytes_, lengths.to);
+    return nullptr;
+}
+
+std::vector<KvSnapshots::View> KvSnapshots::copies() const {
+    std::vector<const Copy*> used;
+    for (const Copy& c : copies_)
+        if (!c.lengths.empty()) used.push_back(&c);
+    std::sort(used.begin(), used.end(),
+              [](const Copy* a, const Copy* b) { return a->used < b->used; });
+    std::vector<View> views;
+    for (const Copy* c : used) views.push_back({c->lengths.to, c->high, c->bytes.get()});
+    return views;
+}
+
+uint8_t* KvSnapshots::add(int from, int to, int high) {
+    const Range lengths = {from, to};
+    Copy* const c = count_ > 0 ? empty_copy(lengths) : nullptr;
+    if (!c) return nullptr;
+    memset(c->bytes.get(), 0, ring_bytes_);
+    c->lengths = lengths, c->high = high, c->used = ++clock_;
+    return c->bytes.get();
+}
+
+void KvSnapshots::save(const Range& lengths, int high) {
+    Copy* const made = empty_copy(lengths);
+    if (!made) return;
+    Copy& c = *made;
     uint8_t* at = c.bytes.get();
     for (const Ring& r : rings_) {
         r.backend->read(*r.buffer, r.offset, r.bytes, at)
@@ -98,15 +128,31 @@ int KvSnapshots::nearest(int length) const {
 }
 
 int KvSnapshots::restore(int length) {
-    Copy& c = *const_cast<Copy*>(best(length));
+    const_cast<Copy*>(best(length))->used = ++clock_;
+    return restore_to(length, rings_);
+}
+
+int KvSnapshots::restore_to(int length, const std::vector<Ring>& rings) const {
+    const Copy& c = *best(length);
     const uint8_t* at = c.bytes.get();
-    for (const Ring& r : rings_) {
+    for (const Ring& r : rings) {
         r.backend->write(at, r.bytes, *r.buffer, r.offset)
             .value_or_throw("sliding caches from their copy");
         at += r.bytes;
     }
-    c.used = ++clock_;
     return c.high;
+}
+
+void KvSnapshots::copy(const std::vector<Ring>& from, const std::vector<Ring>& to) {
+    std::vector<uint8_t> bytes;
+    for (size_t i = 0; i < from.size(); i++) {
+        const Ring &a = from[i], &b = to[i];
+        bytes.resize(a.bytes);
+        a.backend->read(*a.buffer, a.offset, a.bytes, bytes.data())
+            .value_or_throw("sliding caches");
+        b.backend->write(bytes.data(), b.bytes, *b.buffer, b.offset)
+            .value_or_throw("sliding caches");
+    }
 }
 
 }  // namespace pillion

@@ -22,6 +22,7 @@ class KvSnapshots {
   public:
     // A layer's ring, or a copy of it on another device.
     struct Ring {
+        int layer;
         Backend* backend;
         Buffer* buffer;
         size_t offset, bytes;
@@ -41,6 +42,16 @@ class KvSnapshots {
     // Called before a run writes. low, low_after: least length that the rings serve before and
     // after the run; length and high: of the cache.
     void before_write(int low, int low_after, int length, int high);
+    // A saved state (saved_state.h) has copies too. copies(): those in use, the one that went
+    // unused longest first; their bytes are those of rings(), one behind the other. add() makes a
+    // place for one that serves [from, to] and returns its zeroed bytes to fill; null: no room.
+    struct View {
+        int to, high;
+        const uint8_t* bytes;
+    };
+    std::vector<View> copies() const;
+    const std::vector<Ring>& rings() const { return rings_; }
+    uint8_t* add(int from, int to, int high);
     // Drops positions >= length.
     void clip(int length);
     void clear();
@@ -49,6 +60,9 @@ class KvSnapshots {
     // Copies the ring of nearest(length) back. Returns the `high` of the time when it was copied.
     // Throws the device's error.
     int restore(int length);
+    // The same into other rings of the same sizes.
+    int restore_to(int length, const std::vector<Ring>& rings) const;
+    static void copy(const std::vector<Ring>& from, const std::vector<Ring>& to);
 
   private:
     static constexpr size_t kDefaultBytes = size_t(128) << 20;
@@ -66,6 +80,7 @@ class KvSnapshots {
         std::unique_ptr<uint8_t[]> bytes;
     };
     void save(const Range& lengths, int high);
+    Copy* empty_copy(const Range& lengths);
     Copy* place_for(const Range& lengths);
     const Copy* best(int length) const;
 

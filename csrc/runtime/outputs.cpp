@@ -22,7 +22,7 @@ Outputs::Outputs(const Model& model, int rows_max, Kind kind)
 }
 
 void Outputs::set_rows(int rows) {
-    rows_ = rows;
+    rows_ = rows, run_++;
     std::fill(is_fetched_.begin(), is_fetched_.end(), uint8_t(0));
 }
 
@@ -37,6 +37,12 @@ const Tensor& Outputs::checked(int row, const Tensor& t) const {
     if (row < 0 || row >= rows_)
         fail(Status::invalid_argument, "output row %d, the last eval gave %d", row, rows_);
     return t;
+}
+
+int OutputRows::checked(int row) const {
+    if (row < 0 || row >= rows())
+        fail(Status::invalid_argument, "output row %d, the last eval gave %d", row, rows());
+    return first_ + row;
 }
 
 const float* Outputs::logits(int row) const {

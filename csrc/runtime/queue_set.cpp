@@ -7,7 +7,7 @@ Queue& QueueSet::of(Backend& backend) {
     for (size_t i = 0; i < n; i++)
         if (entries_[i].backend == &backend) return *entries_[i].queue;
     PILLION_CHECK(n < kMost);
-    entries_[n] = {&backend, backend.make_queue(n_threads_)};
+    entries_[n] = {&backend, backend.make_queue(n_threads_).value_or_throw("queue")};
     n_.store(n + 1);  // from here on set_cancel sees it
     return *entries_[n].queue;
 }

@@ -84,6 +84,11 @@ void Sampler::go_back(const Mark& mark) {
     counter_ = mark.drawn;
 }
 
+void Sampler::set_state(State state) {
+    o_.seed = state.seed, counter_ = state.drawn;
+    history_ = std::move(state.accepted);
+}
+
 void Sampler::reset() {
     history_.clear();
     counter_ = 0;

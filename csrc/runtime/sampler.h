@@ -72,6 +72,14 @@ class Sampler {
     struct Mark { uint64_t accepted = 0, drawn = 0; };
     Mark mark() const { return {history_.size(), counter_}; }
     void go_back(const Mark& mark);
+    // All that a text has changed in the sampler; the other options are the caller's. With it,
+    // another sampler of the same options goes on as this one would.
+    struct State {
+        uint64_t seed = 0, drawn = 0;
+        std::vector<int32_t> accepted;
+    };
+    State state() const { return {o_.seed, counter_, history_}; }
+    void set_state(State state);
 
   private:
     struct Candidate {

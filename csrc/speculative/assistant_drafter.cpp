@@ -21,11 +21,11 @@ namespace {
     fail(Status::pairing, "%s", text);
 }
 
-void check_views(const HParams& a, const Context& target) {
+void check_views(const HParams& a, const Runner& target) {
     for (int l = 0; l < a.n_layers; l++) {
         const LayerParams& p = a.layers[size_t(l)];
         const char* kind = p.sliding ? "sliding" : "full";
-        const KvView view = target.kv().last_view(p.sliding);
+        const KvView view = target.pool()->last_view(p.sliding);
         if (view.layer < 0)
             refuse("drafter layer %d reads a %s cache, the target has none", l, kind);
         const KvSpec& s = view.store.spec;
@@ -38,7 +38,7 @@ void check_views(const HParams& a, const Context& target) {
     }
 }
 
-void check_pair(const Model& assistant, const Context& target, bool strict) {
+void check_pair(const Model& assistant, const Runner& target, bool strict) {
     const HParams &a = assistant.hparams(), &t = target.model().hparams();
     if (a.drafts_for != t.arch_name())
         refuse("a Gemma 4 assistant drafts for %s targets, this one is %s", a.drafts_for.c_str(),
@@ -56,19 +56,20 @@ void check_pair(const Model& assistant, const Context& target, bool strict) {
 
 class AssistantDrafter final : public Drafter {
   public:
-    AssistantDrafter(std::shared_ptr<Model> assistant, Context& target, const PairOptions& o)
-        : model_(std::move(assistant)) {
+    AssistantDrafter(std::shared_ptr<Model> assistant, Runner& target, const PairOptions& o,
+                     int n_rows)
+        : model_(std::move(assistant)), n_rows_(n_rows) {
         check_pair(*model_, target, o.strict);
         const HParams& hp = model_->hparams();
         Backend& backend = model_->backend();
-        target.replica_on(backend);
-        in_.sliding = target.kv().last_view_on(backend, true).store;
-        in_.full = target.kv().last_view_on(backend, false).store;
+        in_.sliding = target.pool()->last_view_on(backend, true).store;
+        in_.full = target.pool()->last_view_on(backend, false).store;
         in_.embedding = embedding(target.model());
         in_.dense_head = o.dense_head || hp.centroid_head == CentroidHead::none;
         n_embd_ = hp.n_embd_out, n_vocab_ = hp.n_vocab;
         width_ = draft_scores_width(hp, in_.dense_head);
         if (in_.dense_head && hp.centroid_head != CentroidHead::none) read_token_order();
+        in_.rows = n_rows, in_.keeps_scores = n_rows == 1;
         allocate();
         chain(target);
         queue_ = &target.queue_on(backend);
@@ -91,13 +92,13 @@ class AssistantDrafter final : public Drafter {
     }
 
     bool start(const Context& target, const DraftRequest& r) override {
-        if (!chained_ || r.p_min > 0 || r.sampler || target.length() == 0 || !r.hidden)
-            return false;
-        set_inputs(r);
-        Plan& p = plan(r.n);
-        enqueue(p, target.length());
+        if (!chained_ || is_stepwise(r) || !can_draft(target, r)) return false;
+        rows_.assign(1, {&target, &r, nullptr, 0});
+        set_inputs();
+        enqueue(plan(r.n));
         if (model_->backend().is_host())
-            finish(p);  // it has run: the target must not begin after a draft that was broken off
+            finish(plan(r.n));  // it has run: the target must not begin after a draft that was
+                                // broken off
         steps_ = r.n;
         return true;
     }
@@ -108,17 +109,25 @@ class AssistantDrafter final : public Drafter {
 
     void draft(const Context& target, const DraftRequest& r,
                std::vector<int32_t>& drafts) override {
-        if (target.length() == 0 || !r.hidden) return;  // nothing to look at
-        set_inputs(r);
-        // One by one with a bound, so that no step is made for nothing, and where the next token is
-        // drawn by the host.
-        if (r.p_min > 0 || r.sampler) return draft_stepwise(target, r, drafts);
-        run(plan(r.n), target.length());
-        steps_ = r.n;
-        for (int i = 0; i < r.n; i++) drafts.push_back(token(i));
+        rows_.clear();
+        if (can_draft(target, r)) rows_.push_back({&target, &r, &drafts, 0});
+        draft_rows();
+    }
+
+    void draft_all(std::vector<Entry>& entries) override {
+        for (size_t i = 0; i < entries.size();) {
+            rows_.clear();
+            for (; i < entries.size() && rows_.size() < size_t(n_rows_); i++)
+                if (can_draft(*entries[i].target, entries[i].request))
+                    rows_.push_back({entries[i].target, &entries[i].request, entries[i].drafts, 0});
+            draft_rows();
+        }
     }
 
     void read_step(int i, float* logits, float* hidden) const override {
+        if (n_rows_ > 1)
+            fail(Status::invalid_argument, "a drafter of %d sequences keeps no scores of its steps",
+                 n_rows_);
         if (i < 0 || i >= steps_)
             fail(Status::invalid_argument, "step %d, the last draft had %d", i, steps_);
         if (logits) {
@@ -129,10 +138,7 @@ class AssistantDrafter final : public Drafter {
             std::fill(logits, logits + n_vocab_, -INFINITY);
             for (int64_t k = 0; k < width_; k++) logits[ids ? ids[k] : k] = scores[k];
         }
-        if (hidden)
-            memcpy(hidden,
-                   reinterpret_cast<const float*>(in_.hiddens.host()) + int64_t(i) * n_embd_,
-                   size_t(n_embd_) * 4);
+        if (hidden) memcpy(hidden, hidden_of(0, i), size_t(n_embd_) * 4);
     }
 
   private:
@@ -154,26 +160,27 @@ class AssistantDrafter final : public Drafter {
 
     // On the target's own queue its next run can follow without a word from the host: drafts go
     // straight to where it takes its tokens.
-    void chain(const Context& target) {
-        static_assert(1 + kDraftMax <= Context::kTokenRowsMin, "drafts have their rows");
+    void chain(const Runner& target) {
+        static_assert(1 + kDraftMax <= Runner::kTokenRowsMin, "drafts have their rows");
         const Placement& p = target.model().placement();
-        chained_ = !p.is_split() && p.front == &model_->backend();
+        chained_ = n_rows_ == 1 && !p.is_split() && p.front == &model_->backend();
         if (chained_) in_.tokens = target.token_slots(1, kDraftMax);
     }
 
     // What every round reads lies in memory that the host sees; scores stay on the device until
     // somebody wants them.
     void allocate() {
-        const size_t n = kDraftMax;
+        const size_t rows = size_t(n_rows_), n = kDraftMax * rows,
+                     scored = in_.keeps_scores ? n : rows;
         allocate(buffer_, BufferKind::state,
-                 {{&in_.token, DType::i32, 1, 1},
-                  {&in_.hidden, DType::f32, n_embd_, 1},
+                 {{&in_.token, DType::i32, 1, rows},
+                  {&in_.hidden, DType::f32, n_embd_, rows},
                   {&in_.tokens, DType::i32, 1, n},
                   {&in_.probabilities, DType::f32, 1, n},
                   {&in_.hiddens, DType::f32, n_embd_, n}});
         allocate(scores_, BufferKind::scratch,
-                 {{&in_.logits, DType::f32, width_, n},
-                  {&in_.ids, DType::i32, width_, in_.dense_head ? 0 : n}});
+                 {{&in_.logits, DType::f32, width_, scored},
+                  {&in_.ids, DType::i32, width_, in_.dense_head ? 0 : scored}});
     }
 
     struct TensorRequest {
@@ -205,42 +212,99 @@ class AssistantDrafter final : public Drafter {
         return *plan;
     }
 
-    void set_inputs(const DraftRequest& r) {
-        memcpy(in_.hidden.host(), r.hidden, size_t(n_embd_) * 4);
-        *reinterpret_cast<int32_t*>(in_.token.host()) = r.last;
+    // A sequence in the run.
+    struct Row {
+        const Context* target;
+        const DraftRequest* request;
+        std::vector<int32_t>* drafts;
+        int n;  // of its drafts so far, stepwise
+    };
+
+    static bool can_draft(const Context& target, const DraftRequest& r) {
+        return target.length() > 0 && r.hidden;  // else there is nothing to look at
+    }
+    // One by one with a bound, so that no step is made for nothing, and where the next token is
+    // drawn by the host.
+    static bool is_stepwise(const DraftRequest& r) { return r.p_min > 0 || r.sampler; }
+
+    void set_inputs() {
+        for (size_t i = 0; i < rows_.size(); i++)
+            set_input(int(i), rows_[i].request->last, rows_[i].request->hidden);
         steps_ = 0;
     }
+    void set_input(int row, int32_t token, const float* hidden) {
+        reinterpret_cast<int32_t*>(in_.token.host())[row] = token;
+        memcpy(reinterpret_cast<float*>(in_.hidden.host()) + row * n_embd_, hidden,
+               size_t(n_embd_) * 4);
+    }
 
-    static void enqueue(Plan& plan, int position) {
+    void enqueue(Plan& plan) {
         StepState state = {};
-        state.pos = position, state.rows = 1, state.out_rows = 1;
+        state.rows = state.out_rows = state.n_segments = int(rows_.size());
+        for (int i = 0; i < state.rows; i++) {
+            const Context& target = *rows_[size_t(i)].target;
+            state.segments[i] = {i, 1, target.length(), target.kv().sequence()};
+        }
         plan.run(state).value_or_throw();
     }
     static void finish(Plan& plan) { plan.wait().value_or_throw(); }
-    static void run(Plan& plan, int position) {
-        enqueue(plan, position);
+    void run(Plan& plan) {
+        enqueue(plan);
         finish(plan);
     }
 
-    void draft_stepwise(const Context& target, const DraftRequest& r,
-                        std::vector<int32_t>& drafts) {
-        for (int i = 0; i < r.n; i++) {
-            run(plan(1), target.length());
-            if (*reinterpret_cast<const float*>(in_.probabilities.host()) < r.p_min) return;
-            int32_t t = token(0);
-            if (r.sampler) {
-                const float* scores = row_of(in_.logits, 0, scores_copy_);
-                r.proposals->push_back(
-                    r.sampler->distribution({scores, scored_ids(0, ids_copy_), int(width_)}));
-                t = r.sampler->draw(r.proposals->back());
+    void draft_rows() {
+        if (rows_.empty()) return;
+        int n = 0;
+        bool stepwise = false;
+        for (const Row& r : rows_)
+            n = std::max(n, r.request->n), stepwise |= is_stepwise(*r.request);
+        set_inputs();
+        if (stepwise) return draft_stepwise();
+        run(plan(n));
+        steps_ = n;
+        for (size_t i = 0; i < rows_.size(); i++)
+            for (int step = 0; step < rows_[i].request->n; step++)
+                rows_[i].drafts->push_back(token(int(i), step));
+    }
+
+    // Rows whose draft is complete leave, and the others move up.
+    void draft_stepwise() {
+        while (!rows_.empty()) {
+            run(plan(1));
+            size_t kept = 0;
+            for (size_t i = 0; i < rows_.size(); i++) {
+                Row r = rows_[i];
+                if (!step_of(r, int(i))) continue;
+                set_input(int(kept), r.drafts->back(), hidden_of(int(i), 0));
+                rows_[kept++] = r;
             }
-            drafts.push_back(t);
-            memcpy(in_.hidden.host(), in_.hiddens.host(), size_t(n_embd_) * 4);
-            *reinterpret_cast<int32_t*>(in_.token.host()) = t;
+            rows_.resize(kept);
         }
     }
 
-    int32_t token(int i) const { return reinterpret_cast<const int32_t*>(in_.tokens.host())[i]; }
+    // Takes a row's draft of the step that ran. False if its draft is complete.
+    bool step_of(Row& row, int i) {
+        const DraftRequest& r = *row.request;
+        if (reinterpret_cast<const float*>(in_.probabilities.host())[i] < r.p_min) return false;
+        int32_t t = token(i, 0);
+        if (r.sampler) {
+            const float* scores = row_of(in_.logits, i, scores_copy_);
+            r.proposals->push_back(
+                r.sampler->distribution({scores, scored_ids(i, ids_copy_), int(width_)}));
+            t = r.sampler->draw(r.proposals->back());
+        }
+        row.drafts->push_back(t);
+        return ++row.n < r.n;
+    }
+
+    int32_t token(int row, int step) const {
+        return reinterpret_cast<const int32_t*>(in_.tokens.host())[step * n_rows_ + row];
+    }
+    const float* hidden_of(int row, int step) const {
+        return reinterpret_cast<const float*>(in_.hiddens.host()) +
+               (int64_t(step) * n_rows_ + row) * n_embd_;
+    }
     // A row where it lies, or a copy of it where the host can't look.
     template <class T>
     const T* row_of(const Tensor& t, int row, std::vector<T>& copy) const {
@@ -253,14 +317,16 @@ class AssistantDrafter final : public Drafter {
         return copy.data();
     }
 
-    // Which tokens a step's scores belong to; null: those of 0 .. width - 1.
-    const int32_t* scored_ids(int step, std::vector<int32_t>& copy) const {
-        if (!in_.dense_head) return row_of(in_.ids, step, copy);
+    // Which tokens a row of scores belongs to; null: those of 0 .. width - 1.
+    const int32_t* scored_ids(int row, std::vector<int32_t>& copy) const {
+        if (!in_.dense_head) return row_of(in_.ids, row, copy);
         return token_order_.empty() ? nullptr : token_order_.data();
     }
 
     std::shared_ptr<Model> model_;
+    int n_rows_;
     DraftInputs in_ = {};
+    std::vector<Row> rows_;  // of the run
     SharedTable shared_table_;
     std::vector<float> scores_copy_;
     std::vector<int32_t> ids_copy_;
@@ -280,9 +346,17 @@ void Drafter::read_step(int, float*, float*) const {
     fail(Status::invalid_argument, "a %s drafter has no steps to read", kind());
 }
 
-std::unique_ptr<Drafter> make_assistant_drafter(std::shared_ptr<Model> assistant, Context& target,
-                                                const PairOptions& options) {
-    return std::make_unique<AssistantDrafter>(std::move(assistant), target, options);
+void Drafter::draft_all(std::vector<Entry>& entries) {
+    for (Entry& e : entries) try {
+            draft(*e.target, e.request, *e.drafts);
+        } catch (...) {
+            e.error = std::current_exception();
+        }
+}
+
+std::unique_ptr<Drafter> make_assistant_drafter(std::shared_ptr<Model> assistant, Runner& target,
+                                                const PairOptions& options, int n_rows) {
+    return std::make_unique<AssistantDrafter>(std::move(assistant), target, options, n_rows);
 }
 
 }  // namespace pillion

@@ -1,6 +1,7 @@
 #include "speculative/draft_length.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace pillion {
 namespace {
@@ -56,6 +57,11 @@ void DraftLength::Cost::add(double value, double smooth, double outlier) {
 double DraftLength::acceptance(int position) const {
     const double guess = position == 0 ? kFirstGuess : acceptance(position - 1);
     return (hits_[position] + kPrior * guess) / (tries_[position] + kPrior);
+}
+
+double DraftLength::acceptance_error() const {
+    const double p = acceptance(0);
+    return std::sqrt(p * (1 - p) / (tries_[0] + kPrior));
 }
 
 // The cost of an unmeasured number of rows lies between its measured neighbours, or else follows
@@ -139,12 +145,17 @@ void DraftLength::update(const Outcome& o) {
     // The reading yields the first draft.
     if (const int steps = drafted - (reading.tokens > 0); steps > 0)
         draft_per_token_.add((draft_ms - reading.ms) / steps, kSmooth, kOutlier);
+    count(drafted, accepted);
+    if (share_ == 0 && paused_ && best() > 0) paused_ = false, retry_after_ = kRetryFirst;
+}
+
+void DraftLength::count(int drafted, int accepted) {
+    if (drafted == 0) return;
     for (int i = 0; i < kMax; i++) hits_[i] *= kForget, tries_[i] *= kForget;
     for (int i = 0; i < drafted && i <= accepted; i++) {
         tries_[i]++;
         if (i < accepted) hits_[i]++;
     }
-    if (share_ == 0 && paused_ && best() > 0) paused_ = false, retry_after_ = kRetryFirst;
 }
 
 // ---- drafters that read the text ----
@@ -237,6 +248,15 @@ void DraftLength::begin_trial() {
         const double keep = std::min(1.0, kTrialMemory / std::max(tries_[i], 1e-9));
         hits_[i] *= keep, tries_[i] *= keep;
     }
+}
+
+void DraftLength::doubt_acceptance() {
+    const double first = acceptance(0);
+    for (int i = 0; i < kMax; i++) {
+        const double keep = std::min(1.0, kTrialMemory / std::max(tries_[i], 1e-9));
+        hits_[i] *= keep, tries_[i] *= keep;
+    }
+    hits_[0] = first * (tries_[0] + kPrior) - kFirstGuess * kPrior;
 }
 
 void DraftLength::account(const Outcome& o) {

@@ -47,10 +47,15 @@ class DraftLength {
         Reading reading;
     };
     void update(const Outcome& outcome);
+    // As update(), of a round among those of others, whose times are not its own.
+    void count(int drafted, int accepted);
     bool paused() const { return paused_; }
     const char* why_not() const;  // why choose() returned 0
     double acceptance(int position) const;
+    double acceptance_error() const;    // standard error of acceptance(0)
     double tokens_per_ms(int k) const;  // expected; k = 0: plain
+    // acceptance(0) stays and counts as little as a few tries: it may have changed since.
+    void doubt_acceptance();
 
   private:
     int best_draft() const;

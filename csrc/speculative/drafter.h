@@ -4,6 +4,7 @@
 #pragma once
 #include <stdint.h>
 
+#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
@@ -61,6 +62,15 @@ class Drafter {
     virtual void draft(const Context& target, const DraftRequest& request,
                        std::vector<int32_t>& drafts) = 0;
 
+    // For several targets of one batch at once. An entry whose draft fails gets the error instead.
+    struct Entry {
+        const Context* target;
+        DraftRequest request;
+        std::vector<int32_t>* drafts;
+        std::exception_ptr error = nullptr;
+    };
+    virtual void draft_all(std::vector<Entry>& entries);
+
     // Returns step `i` of the last draft, for tests: logits [n_vocab], -inf if not scored; hidden
     // [n_embd of the target].
     virtual void read_step(int i, float* logits, float* hidden) const;
@@ -77,16 +87,20 @@ inline DrafterKind kind_of(const Model& drafter) {
     return drafter.is_drafter() ? DrafterKind::assistant : DrafterKind::model;
 }
 
+// Throws Error unless a drafter of this kind is this model (null: none).
+void check_drafter_kind(DrafterKind kind, const Model* drafter);
+
 struct PairOptions {
     bool dense_head = false, strict = false, sampled = false;
     int n_ngram = 3;
     float p_min = 0;
 };
 
-// Each throws Error{pairing} with both values if the two models do not fit. An assistant on another
-// device gets its copies of the target's caches here.
-std::unique_ptr<Drafter> make_assistant_drafter(std::shared_ptr<Model> assistant, Context& target,
-                                                const PairOptions& options);
+// Each throws Error{pairing} with both values if the two models do not fit. An assistant drafts for
+// up to n_rows sequences of a runner at once. On another device it reads copies of the target's
+// caches (Runner::add_replicas), which must be there.
+std::unique_ptr<Drafter> make_assistant_drafter(std::shared_ptr<Model> assistant, Runner& target,
+                                                const PairOptions& options, int n_rows = 1);
 std::unique_ptr<Drafter> make_model_drafter(std::shared_ptr<Model> model, const Context& target);
 std::unique_ptr<Drafter> make_lookup_drafter(int n_ngram);
 

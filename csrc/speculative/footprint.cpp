@@ -18,7 +18,7 @@ struct Sized {
         compile();
     }
     // Also the plan of long runs, which otherwise waits for the first.
-    void compile() { context->plans().get(context->n_batch()); }
+    void compile() { context->runner().plans().get(context->n_batch()); }
     void add_drafter(const Model& model, Backend& backend) {
         drafter = model.without_content(backend);
         pair = std::make_unique<Pair>(context, kind_of(*drafter), drafter, PairOptions());

@@ -7,23 +7,8 @@
 #include "speculative/accept.h"
 
 namespace pillion {
-namespace {
 
-void check_length(int n_draft, size_t n_max) {
-    if (n_draft < kDraftAuto || n_draft > kDraftMax)
-        fail(Status::invalid_argument, "n_draft %d, allowed are 0 to %d and %d for auto", n_draft,
-             kDraftMax, kDraftAuto);
-    if (n_max < 1) fail(Status::invalid_argument, "a step returns at least one token, n_max is 0");
-}
-
-// Nothing guesses ahead.
-class NoDrafter final : public Drafter {
-  public:
-    const char* kind() const override { return ""; }
-    void draft(const Context&, const DraftRequest&, std::vector<int32_t>&) override {}
-};
-
-void check_kind(DrafterKind kind, const Model* drafter) {
+void check_drafter_kind(DrafterKind kind, const Model* drafter) {
     const bool takes_model = kind == DrafterKind::model || kind == DrafterKind::assistant;
     if (takes_model && !drafter)
         fail(Status::invalid_argument, "a drafter of this kind is a model, drafter is NULL");
@@ -40,24 +25,46 @@ void check_kind(DrafterKind kind, const Model* drafter) {
          drafter->file().path().c_str(), drafter->hparams().arch_name());
 }
 
-std::unique_ptr<Drafter> make_drafter(DrafterKind kind, std::shared_ptr<Model> drafter,
+namespace {
+
+void check_length(int n_draft, size_t n_max) {
+    if (n_draft < kDraftAuto || n_draft > kDraftMax)
+        fail(Status::invalid_argument, "n_draft %d, allowed are 0 to %d and %d for auto", n_draft,
+             kDraftMax, kDraftAuto);
+    if (n_max < 1) fail(Status::invalid_argument, "a step returns at least one token, n_max is 0");
+}
+
+// Nothing guesses ahead.
+class NoDrafter final : public Drafter {
+  public:
+    const char* kind() const override { return ""; }
+    void draft(const Context&, const DraftRequest&, std::vector<int32_t>&) override {}
+};
+
+std::shared_ptr<Drafter> make_drafter(DrafterKind kind, std::shared_ptr<Model> drafter,
                                       Context& target, const PairOptions& o) {
-    check_kind(kind, drafter.get());
+    check_drafter_kind(kind, drafter.get());
     switch (kind) {
         case DrafterKind::none: break;
         case DrafterKind::lookup: return make_lookup_drafter(o.n_ngram);
         case DrafterKind::model: return make_model_drafter(std::move(drafter), target);
-        case DrafterKind::assistant: return make_assistant_drafter(std::move(drafter), target, o);
+        case DrafterKind::assistant:
+            target.replica_on(drafter->backend());
+            return make_assistant_drafter(std::move(drafter), target.runner(), o);
     }
-    return std::make_unique<NoDrafter>();
+    return nullptr;
 }
 
 }  // namespace
 
 Pair::Pair(std::shared_ptr<Context> target, DrafterKind kind, std::shared_ptr<Model> drafter,
            const PairOptions& o)
+    : Pair(target, kind, make_drafter(kind, std::move(drafter), *target, o), o) {}
+
+Pair::Pair(std::shared_ptr<Context> target, DrafterKind kind, std::shared_ptr<Drafter> drafter,
+           const PairOptions& o)
     : target_(std::move(target)), kind_(kind),
-      drafter_(make_drafter(kind, std::move(drafter), *target_, o)), p_min_(o.p_min),
+      drafter_(drafter ? std::move(drafter) : std::make_shared<NoDrafter>()), p_min_(o.p_min),
       sampled_(o.sampled) {
     if (!(o.p_min >= 0 && o.p_min <= 1))
         fail(Status::invalid_argument, "p_min %g is outside 0 to 1", double(o.p_min));
@@ -72,10 +79,14 @@ void Pair::reset_stats() {
     stats_.state = PairStats::State::off, stats_.reason = "there is no drafter";
 }
 
-size_t Pair::sync(const int32_t* tokens, size_t n) {
+void Pair::begin_text() {
     last_ = -1;
     open_ = {};
     length_.begin_text();
+}
+
+size_t Pair::sync(const int32_t* tokens, size_t n) {
+    begin_text();
     return target_->sync(tokens, n);
 }
 
@@ -138,8 +149,7 @@ void Pair::run(const int32_t* drafts, size_t n) {
     try {
         verify(drafts, n);
     } catch (...) {
-        if (!open_.first) drop_run(open_.length);
-        if (target_->length() == open_.length) open_.generation = target_->generation();
+        run_failed();
         throw;
     }
 }
@@ -214,10 +224,10 @@ int Pair::room() const {
 
 // Limits the draft: the last token and the drafts must fit context and outputs, and the round must
 // return at most the wanted tokens.
-DraftLength::Choice Pair::choose_length(int n_draft, size_t n_max) {
-    const int most = std::min(room(), int(std::min<size_t>(n_max - 1, kDraftMax)));
+DraftLength::Choice Pair::choose_length(int n_draft, size_t n_max, bool joint) {
+    const int most = draft_limits(n_max).most;
     if (kind_ == DrafterKind::none) return {};
-    if (n_draft == 0) {
+    if (n_draft == 0 && !joint) {
         stats_.state = PairStats::State::off,
         stats_.reason = "switched off for this call (n_draft 0)";
         return {};
@@ -231,29 +241,48 @@ DraftLength::Choice Pair::choose_length(int n_draft, size_t n_max) {
     DraftLength::Choice choice = {n_draft, INT_MAX};
     if (n_draft == kDraftAuto) choice = length_.choose(drafter_->unread(*target_));
     if (choice.n > 0) stats_.state = PairStats::State::on, stats_.reason.clear();
-    else stats_.state = PairStats::State::paused, stats_.reason = length_.why_not();
+    else
+        stats_.state = PairStats::State::paused,
+        stats_.reason =
+            joint ? "drafts would not pay off beside the other sequences" : length_.why_not();
     choice.n = std::max(0, std::min(choice.n, most));
     return choice;
 }
 
-void Pair::ask_drafter(Sampler& sampler, int n_draft, size_t n_max, bool may_chain) {
+const DraftRequest* Pair::request_draft(Sampler& sampler, int n_draft, size_t n_max, bool joint) {
     drafts_.clear(), proposals_.clear();
     open_.stage = Open::Stage::proposed;
-    if (open_.first) return;
-    Stopwatch watch;
-    const auto [k, window] = choose_length(n_draft, n_max);
+    if (open_.first) return nullptr;
+    const auto [k, window] = choose_length(n_draft, n_max, joint);
     open_.wanted = k;
-    if (k == 0) return;
+    if (k == 0) return nullptr;
     Sampler* const draws = sampled_ && !sampler.is_greedy() ? &sampler : nullptr;
-    const DraftRequest request = {
-        last_, hidden_.empty() ? nullptr : hidden_.data(), k, p_min_, draws, &proposals_, window};
-    open_.started = may_chain && drafter_->start(*target_, request);
-    if (!open_.started) drafter_->draft(*target_, request, drafts_);
+    request_ = {last_, hidden_.empty() ? nullptr : hidden_.data(), k, p_min_, draws, &proposals_,
+                window};
+    return &request_;
+}
+
+void Pair::ask_drafter(Sampler& sampler, int n_draft, size_t n_max, bool may_chain) {
+    Stopwatch watch;
+    if (!request_draft(sampler, n_draft, n_max, /*joint=*/false)) return;
+    open_.started = may_chain && drafter_->start(*target_, request_);
+    if (!open_.started) drafter_->draft(*target_, request_, drafts_);
     // For a draft started on a device: the time to enqueue it.
     open_.draft_ms = watch.lap_ms();
 }
 
-void Pair::verify(const int32_t* drafts, size_t n) {
+void Pair::open_round(Sampler& sampler, size_t n_max) {
+    check_length(0, n_max);
+    refuse_open_run();
+    begin(&sampler);
+}
+
+Pair::DraftLimits Pair::draft_limits(size_t n_max) {
+    return {std::min(room(), int(std::min<size_t>(n_max - 1, kDraftMax))),
+            kind_ != DrafterKind::none};
+}
+
+void Pair::set_rows(const int32_t* drafts, size_t n) {
     rows_.clear();
     const int n_vocab = target_->model().hparams().n_vocab;
     if (n > size_t(room()))
@@ -266,22 +295,32 @@ void Pair::verify(const int32_t* drafts, size_t n) {
         if (drafts[i] < 0 || drafts[i] >= n_vocab)
             fail(Status::invalid_argument, "draft %zu is token %d, the vocabulary has %d", i,
                  drafts[i], n_vocab);
-    if (open_.first) return has_run(0);
-    Stopwatch watch;
+    if (open_.first) return;
     rows_.assign(1, last_);
     rows_.insert(rows_.end(), drafts, drafts + n);
-    target_->eval(rows_.data(), rows_.size(), int(rows_.size()));
-    has_run(watch.lap_ms());
+}
+
+void Pair::verify(const int32_t* drafts, size_t n) {
+    set_rows(drafts, n);
+    Stopwatch watch;
+    if (!rows_.empty()) target_->eval(rows_.data(), rows_.size(), int(rows_.size()));
+    has_run(open_.first ? 0 : watch.lap_ms(), /*alone=*/true);
 }
 
 void Pair::verify_chained() {
     Stopwatch watch;
     target_->eval_after_draft(last_, open_.wanted + 1, rows_);
     drafts_.assign(rows_.begin() + 1, rows_.end());
-    has_run(watch.lap_ms());
+    has_run(watch.lap_ms(), /*alone=*/true);
 }
 
-void Pair::has_run(double verify_ms) {
+void Pair::run_failed() {
+    if (!open_.first) drop_run(open_.length);
+    if (target_->length() == open_.length) open_.generation = target_->generation();
+}
+
+void Pair::has_run(double verify_ms, bool alone) {
+    open_.alone = alone;
     open_.stage = Open::Stage::run;
     open_.generation = target_->generation();
     open_.verify_ms = verify_ms;
@@ -357,7 +396,8 @@ RoundInfo Pair::close(const Choosing& c, int last_row, size_t before,
     info.ended = std::find(c.end_tokens, c.end_tokens + c.n_end, last_) != c.end_tokens + c.n_end;
     info.draft_ms = open_.draft_ms, info.verify_ms = open_.verify_ms;
     info.accept_ms = open_.choosing.lap_ms();
-    if (!open_.first)
+    if (!open_.first && !open_.alone) length_.count(info.drafted, info.accepted);
+    else if (!open_.first)
         length_.update({info.drafted, info.accepted, open_.kept, 1 + run, info.draft_ms,
                         info.verify_ms,
                         open_.wanted > 0 ? drafter_->last_reading() : DraftLength::Reading()});

@@ -9,6 +9,7 @@
 #include "runtime/sampler.h"
 #include "speculative/draft_length.h"
 #include "speculative/drafter.h"
+#include "speculative/row_budget.h"
 
 namespace pillion {
 
@@ -68,6 +69,9 @@ class Pair {
     // not take, Error{pairing} for a drafter of another kind or one that does not fit.
     Pair(std::shared_ptr<Context> target, DrafterKind kind, std::shared_ptr<Model> drafter,
          const PairOptions& options);
+    // A pair of a batch, whose pairs share one drafter (null: none).
+    Pair(std::shared_ptr<Context> target, DrafterKind kind, std::shared_ptr<Drafter> drafter,
+         const PairOptions& options);
 
     Context& target() { return *target_; }
     const Drafter& drafter() const { return *drafter_; }
@@ -103,6 +107,35 @@ class Pair {
         return room();
     }
 
+    // ---- the same round in the hands of a batch (batch.h), which drafts and runs for several ----
+
+    // Begins a round; `limits` are those of joint draft lengths. An open round of a failed run is
+    // begun again.
+    void open_round(Sampler& sampler, size_t n_max);
+    struct DraftLimits {
+        int most = 0;        // room in the context, the outputs, the tokens wanted
+        bool drafts = true;  // false: nothing guesses ahead
+    };
+    DraftLimits draft_limits(size_t n_max);
+    DraftLength& acceptance() { return length_; }
+    RowBudget::History& budget_history() { return history_; }
+    // What to ask of the drafter, for drafts(); null: nothing. joint: n_draft was chosen together
+    // with the other pairs'.
+    const DraftRequest* request_draft(Sampler& sampler, int n_draft, size_t n_max, bool joint);
+    std::shared_ptr<Drafter> shared_drafter() const { return drafter_; }
+    std::vector<int32_t>& drafts() { return drafts_; }
+    void has_drafted(double draft_ms) { open_.draft_ms = draft_ms; }
+    // Checks these drafts; rows() are to run then. Without rows nothing is: the last prompt's
+    // outputs are there.
+    void set_rows(const int32_t* drafts, size_t n);
+    const std::vector<int32_t>& rows() const { return rows_; }
+    // The rows have run, alone or among those of others.
+    void has_run(double verify_ms, bool alone);
+    // The run failed; the target's length is what it was.
+    void run_failed();
+    // A prompt was begun.
+    void begin_text();
+
     // Drafts tokens after `last` without verification.
     void draft_only(int32_t last, int n, std::vector<int32_t>& out);
     void read_step(int i, float* logits, float* hidden) const {
@@ -127,6 +160,7 @@ class Pair {
         int kept = 0;
         double draft_ms = 0, verify_ms = 0;
         Stopwatch choosing;
+        bool alone = true;                 // no other sequence had rows in the run
         const Sampler* sampler = nullptr;  // the one that propose() got
         Sampler::Mark mark;
     };
@@ -139,7 +173,6 @@ class Pair {
     void ask_drafter(Sampler& sampler, int n_draft, size_t n_max, bool may_chain);
     void verify(const int32_t* drafts, size_t n);
     void verify_chained();
-    void has_run(double verify_ms);
     void drop_run(int length);
     int choose_rows(const Choosing& choosing, std::vector<int32_t>& out);
     RoundInfo close(const Choosing& choosing, int last_row, size_t before,
@@ -147,17 +180,19 @@ class Pair {
     void check_choosing(const Choosing& choosing) const;
     void refuse_open_run() const;
     int room() const;
-    DraftLength::Choice choose_length(int n_draft, size_t n_max);
+    DraftLength::Choice choose_length(int n_draft, size_t n_max, bool joint);
     int32_t choose_token(const Choosing& choosing, int row);
     void remember_hidden(int row);
     void count(const RoundInfo& info, size_t n_tokens);
 
     std::shared_ptr<Context> target_;
     DrafterKind kind_;
-    std::unique_ptr<Drafter> drafter_;
+    std::shared_ptr<Drafter> drafter_;
+    DraftRequest request_ = {};
     float p_min_;
     bool sampled_;  // drafts are drawn by the sampler
     DraftLength length_;
+    RowBudget::History history_;
     PairStats stats_;
     int32_t last_ = -1;  // chosen, not yet in the cache
     // [n_embd] of the position before `last_`; empty: unknown

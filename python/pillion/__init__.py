@@ -15,6 +15,7 @@ from __future__ import annotations
 from . import _loading as _loading  # first: says what is missing
 from . import hub as hub
 from ._native import version
+from .batch import Batch, BatchEntry, BatchStats
 from .chat.template import ChatTemplate
 from .constraint import Constraint, LogitsProcessors, constrained_round, constrained_token
 from .context import Activation, Context, Limits, Logprobs, Work
@@ -72,6 +73,9 @@ __all__ = [
     "Backend",
     "BackendError",
     "BufferTooSmallError",
+    "Batch",
+    "BatchEntry",
+    "BatchStats",
     "Busy",
     "Cancelled",
     "ChatTemplate",

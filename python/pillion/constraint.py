@@ -117,12 +117,13 @@ def _drafts(
     # Fewer of them do not: a drafter that writes them too goes on behind them in the same run, and
     # where it does not, the plan puts them in its place.
     forced = constraint.forced(room) if room > 0 else []
-    if forced and len(forced) >= min(room, _expected(pair, n_draft)):
+    if forced and len(forced) >= min(room, expected_drafts(pair, n_draft)):
         return constraint.plan(forced, room)
     return constraint.plan(pair.propose(sampler, n_draft, room + 1), room)
 
 
-def _expected(pair: Pair, n_draft: Draft) -> int:
+def expected_drafts(pair: Pair, n_draft: Draft) -> int:
+    """How many tokens the drafter would write."""
     n = draft_length(n_draft)
     return pair.stats.n_draft if n < 0 else n
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from ._native import (
     read_tokens,
     token_array,
 )
-from .arguments import check_bool, check_int
+from .arguments import check_bool, check_int, check_path, wrong
 from .calling import checked_class
 from .errors import Busy, UsageError
 from .options import ContextKeywords, ContextOptions, takes
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .model import Model
+    from .sampling import Sampler
 
 LONG_RUN = 16
 """Rows from which a run is handed to a worker thread so that Ctrl-C can stop it. A thread costs
@@ -122,7 +124,17 @@ class Context(Handle):
         out = ffi.new("pillion_context**")
         pointer = check_handle("model", model, "model", "a Model (Model.open opens a file)")
         check(lib.pillion_context_new(pointer, config, out))
-        super().__init__(out[0], lib.pillion_context_free)
+        self._set_up(out[0], model)
+
+    @classmethod
+    def _of_batch(cls, pointer: Any, model: Model) -> Context:
+        """A context that a batch has made."""
+        context = cls.__new__(cls)
+        context._set_up(pointer, model)
+        return context
+
+    def _set_up(self, pointer: Any, model: Model) -> None:
+        super().__init__(pointer, lib.pillion_context_free)
         self.model = model
         """The model this context runs; kept alive by it."""
         self._n_ctx = self._lengths()[1]
@@ -193,6 +205,18 @@ class Context(Handle):
         check(lib.pillion_context_match(self._c, array, n, common, usable))
         return Match(int(common[0]), int(usable[0]))
 
+    def share(self, other: Context, length: int | None = None) -> int:
+        """Holds what `other`, a context of the same batch, holds at `length` (None: all), and no
+        more. Full layers' pages are shared, until one of the two writes to them. Returns the number
+        of tokens held: `length`, or less if `other`'s sliding layers no longer go back so far."""
+        pointer = check_handle("other", other, "context", "a Context of the same batch")
+        length = other.n_past if length is None else check_int("length", length, 0, 2**31 - 1)
+        n = ffi.new("size_t*")
+        check(lib.pillion_context_share(self._c, pointer, length, n))
+        self.changes += 1
+        self._n_rows = 0
+        return int(n[0])
+
     def rewind(self, length: int) -> None:
         """Drops all positions from `length` on. The outputs of the last run become invalid.
 
@@ -234,6 +258,83 @@ class Context(Handle):
         self._run(n, lambda: check(lib.pillion_context_embed(self._c, array, n, pointer, len(out))))
         self._n_rows = 0
         return unit_vector(out) if normalize else out
+
+    # ---- a state to keep ----
+
+    def save(self, path: str | os.PathLike[str], sampler: Sampler | None = None) -> None:
+        """Saves the text and its cache in a file, for `load`.
+
+        path: the file. It appears when it is complete; until then an older one stays.
+        sampler: its state is saved too, without its settings.
+
+        Outputs are not saved. Raises `UsageError` for a path that is a folder or no regular file,
+        `ModelFileError` if the system refuses to write (no space left, no permission), and
+        `Cancelled`.
+        """
+        name, native = self._path(path), self._sampler(sampler)
+        interruptible(lambda: check(lib.pillion_context_save(self._c, native, name)), self.cancel)
+
+    def load(self, path: str | os.PathLike[str], sampler: Sampler | None = None) -> int:
+        """Brings a saved text back. What follows has the bits that it would have had.
+
+        path: a file of `save`, of the same model and kv_type; n_ctx and the other options may
+        differ. sampler: gets the saved state and keeps its settings.
+
+        Returns how many tokens had to run: 0, unless the context has copies of its cache on another
+        device in another layout. There are no outputs afterwards: `sync(tokens)` runs the last
+        token again.
+
+        The whole file is checked before anything changes. Raises `UsageError` for a file of another
+        model, kv_type or device layout and for a sampler that was not saved, `ContextFullError` for
+        a text longer than n_ctx, `ModelFileError` for a damaged file or one of another kind,
+        `UnsupportedModelError` for a newer version, `ModelNotFoundError`, and `Cancelled`. Only a
+        device that fails, or a file that somebody changes meanwhile, leaves the context empty.
+        """
+        name, native, ran = self._path(path), self._sampler(sampler), ffi.new("size_t*")
+        return self._load(lambda: check(lib.pillion_context_load(self._c, native, name, ran)), ran)
+
+    def state(self, sampler: Sampler | None = None) -> bytes:
+        """What `save` writes, as bytes. sampler: as in `save`. Raises what `save` raises, and
+        `OutOfMemoryError`."""
+        native, needed = self._sampler(sampler), ffi.new("size_t*")
+        status = lib.pillion_context_get_state(self._c, native, ffi.NULL, 0, needed)
+        if status != lib.PILLION_ERROR_BUFFER_TOO_SMALL:
+            check(status)
+        out = bytearray(needed[0])
+        view = ffi.from_buffer(out)
+        interruptible(
+            lambda: check(lib.pillion_context_get_state(self._c, native, view, len(out), needed)),
+            self.cancel,
+        )
+        return bytes(out)
+
+    def set_state(self, state: bytes, sampler: Sampler | None = None) -> int:
+        """`load` from the bytes of `state`. sampler: as in `load`. Returns and raises what `load`
+        does."""
+        if not isinstance(state, (bytes, bytearray, memoryview)):
+            wrong("state", state, "the bytes that state() returned")
+        native, ran = self._sampler(sampler), ffi.new("size_t*")
+        raw = bytes(state)
+        view = ffi.from_buffer(raw)
+        return self._load(
+            lambda: check(lib.pillion_context_set_state(self._c, native, view, len(raw), ran)), ran
+        )
+
+    def _path(self, path: Any) -> bytes:
+        return os.fsencode(check_path("path", path))
+
+    def _sampler(self, sampler: Any) -> Any:
+        if sampler is None:
+            return ffi.NULL
+        return check_handle("sampler", sampler, "sampler", "a Sampler or None")
+
+    def _load(self, call: Any, ran: Any) -> int:
+        try:
+            interruptible(call, self.cancel)
+        finally:
+            self.changes += 1
+        self._n_rows = 0
+        return int(ran[0])
 
     def cancel(self) -> None:
         """Stops a running call at its next operation; that call raises `Cancelled`. Any thread may

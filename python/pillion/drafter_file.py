@@ -11,15 +11,13 @@ from typing import Any, TypeAlias
 from .arguments import check_path
 from .calling import checked
 from .errors import PairingError, PillionError
+from .gguf_head import ASSISTANTS, head_of
 from .model import Model
-
-ARCHITECTURES = ("gemma4-assistant", "gemma4_assistant")
 
 Target: TypeAlias = Model | str | os.PathLike[str]
 
 _log = logging.getLogger("pillion")
 
-_HEAD_BYTES = 1 << 16
 _MAX_LINKS = 40
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 _NAMES = re.compile(r"^mtp-|assistant|-mtp\b", re.IGNORECASE)
@@ -121,16 +119,8 @@ def _is_file(path: Path, target: Path) -> bool:
 def _may_be_assistant(path: Path) -> bool:
     """A look at the first bytes, where GGUF files have their architecture, so that large files are
     not opened for nothing."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError:
-        return False
-    key = b"general.architecture"
-    at = head.find(key)
-    return at < 0 or any(
-        name.encode() in head[at + len(key) : at + len(key) + 64] for name in ARCHITECTURES
-    )
+    head = head_of(path)
+    return head is not None and head.architecture in (None, *ASSISTANTS)
 
 
 def fits(path: Path, width: int) -> bool:
@@ -142,7 +132,7 @@ def fits(path: Path, width: int) -> bool:
                 return False
             metadata = model.metadata
             named = metadata.get("general.architecture")
-            for arch in ARCHITECTURES if named is None else (named,):
+            for arch in ASSISTANTS if named is None else (named,):
                 value: Any = metadata.get(f"{arch}.embedding_length_out")
                 if value is not None:
                     return int(value) == width

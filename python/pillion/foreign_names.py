@@ -63,7 +63,7 @@ CALLS = {
     "mirostat_eta": _SAMPLER,
     "penalize_nl": "logit_bias weighs single tokens",
     "temp": "temperature is its name",
-    "n": "call it n times, with other seeds; LLM(parallel=n) writes them at the same time",
+    "n": "complete and chat have it; else call it n times, with other seeds",
     "best_of": "call it several times with other seeds, and compare the logprobs",
     "max_completion_tokens": "max_tokens is its name",
     "stream_options": "the last chunk of a stream has its usage",
@@ -85,8 +85,9 @@ CALLS = {
 METHODS = {
     "eval": "LLM.context.prefill(tokens) runs tokens",
     "sample": "Sampler(params).sample(LLM.context) chooses a token",
-    "save_state": "LLM.context.tokens are all of it, and Context.sync(tokens) goes back to them",
-    "load_state": "Context.sync(tokens) goes back to a text",
+    "save_state": "LLM.save(path) writes the text and its cache to a file, Context.state() returns "
+    "them as bytes",
+    "load_state": "LLM.load(path) and Context.set_state(state) bring a text back",
     "n_tokens": "LLM.context.n_past is the number of positions in use",
     "input_ids": "LLM.context.tokens are the tokens of the context",
     "eval_tokens": "LLM.context.tokens are the tokens of the context",

@@ -73,27 +73,15 @@ class Pair(Handle):
         p_min: float = 0.0,
         draft_sampling: str = "greedy",
     ) -> None:
-        n_ngram = check_int("n_ngram", n_ngram, 1, 2**31 - 1, "1 or more")
-        p_min = check_number("p_min", p_min, 0, 1, "0 (off) to 1")
-        check_choice("draft_sampling", draft_sampling, DRAFT_SAMPLING)
-        flags = {"dense_head": dense_head, "strict": strict, "as_model": as_model}
-        dense_head, strict, as_model = (check_bool(name, value) for name, value in flags.items())
-        if as_model and (drafter is None or _is_lookup(drafter)):
-            raise UsageError(f"as_model needs a model; the drafter is {drafter!r}")
-        config = ffi.new("pillion_pair_config*")
-        lib.pillion_pair_config_init(config, ffi.sizeof("pillion_pair_config"))
-        config.dense_head, config.strict = dense_head, strict
-        config.n_ngram, config.p_min = n_ngram, p_min
-        config.sampled = draft_sampling == "probabilistic"
-
+        config = pair_config(drafter, dense_head, strict, as_model, n_ngram, p_min, draft_sampling)
         self._owned: list[Handle] = []
         out = ffi.new("pillion_pair**")
         try:
             self.context = self._context_of(target)
             """The target's context."""
-            self.drafter = self._model_of(drafter)
+            self.drafter = drafter_model(drafter, self._owned)
             """The drafter's model; None: it has none."""
-            kind = _kind(drafter, self.drafter, as_model)
+            kind = drafter_kind(drafter, self.drafter, as_model)
             model = ffi.NULL if self.drafter is None else self.drafter._c
             # Copies of the cache for a drafter elsewhere take a run of the text so far.
             interruptible(
@@ -104,7 +92,18 @@ class Pair(Handle):
             lib.pillion_pair_free(out[0])  # Ctrl-C came just after
             self._close_owned()
             raise
-        super().__init__(out[0], lib.pillion_pair_free)
+        self._set_up(out[0])
+
+    @classmethod
+    def _of_batch(cls, pointer: Any, context: Context, drafter: Model | None) -> Pair:
+        """A pair that a batch has made."""
+        pair = cls.__new__(cls)
+        pair._owned, pair.context, pair.drafter = [], context, drafter
+        pair._set_up(pointer)
+        return pair
+
+    def _set_up(self, pointer: Any) -> None:
+        super().__init__(pointer, lib.pillion_pair_free)
         self._tokens = ffi.new("int32_t[]", DRAFT_MAX + 1)
         self._n = ffi.new("size_t*")
         self._info = ffi.new("pillion_round_info*")
@@ -127,17 +126,6 @@ class Pair(Handle):
         if not isinstance(of_llm, Context):
             wrong("target", target, "a Context, a Model or an LLM")
         return of_llm
-
-    def _model_of(self, drafter: Drafter | None) -> Model | None:
-        if isinstance(drafter, Model):
-            return drafter
-        if drafter is None or _is_lookup(drafter):
-            return None
-        if not isinstance(drafter, (str, os.PathLike)):
-            wrong("drafter", drafter, f"a Model, a path, {LOOKUP!r} or None")
-        model = Model.open(check_path("drafter", drafter))
-        self._owned.append(model)
-        return model
 
     # ---- what it is ----
 
@@ -487,7 +475,45 @@ def _is_lookup(drafter: Any) -> bool:
     return isinstance(drafter, str) and drafter == LOOKUP
 
 
-def _kind(drafter: Drafter | None, model: Model | None, as_model: bool) -> int:
+def pair_config(
+    drafter: Drafter | None,
+    dense_head: bool = False,
+    strict: bool = False,
+    as_model: bool = False,
+    n_ngram: int = 3,
+    p_min: float = 0.0,
+    draft_sampling: str = "greedy",
+) -> Any:
+    """The library's pillion_pair_config. The options: as in `Pair`."""
+    n_ngram = check_int("n_ngram", n_ngram, 1, 2**31 - 1, "1 or more")
+    p_min = check_number("p_min", p_min, 0, 1, "0 (off) to 1")
+    check_choice("draft_sampling", draft_sampling, DRAFT_SAMPLING)
+    flags = {"dense_head": dense_head, "strict": strict, "as_model": as_model}
+    dense_head, strict, as_model = (check_bool(name, value) for name, value in flags.items())
+    if as_model and (drafter is None or _is_lookup(drafter)):
+        raise UsageError(f"as_model needs a model; the drafter is {drafter!r}")
+    config = ffi.new("pillion_pair_config*")
+    lib.pillion_pair_config_init(config, ffi.sizeof("pillion_pair_config"))
+    config.dense_head, config.strict = dense_head, strict
+    config.n_ngram, config.p_min = n_ngram, p_min
+    config.sampled = draft_sampling == "probabilistic"
+    return config
+
+
+def drafter_model(drafter: Drafter | None, owned: list[Handle]) -> Model | None:
+    """The drafter's model. One that is opened here is added to `owned`."""
+    if isinstance(drafter, Model):
+        return drafter
+    if drafter is None or _is_lookup(drafter):
+        return None
+    if not isinstance(drafter, (str, os.PathLike)):
+        wrong("drafter", drafter, f"a Model, a path, {LOOKUP!r} or None")
+    model = Model.open(check_path("drafter", drafter))
+    owned.append(model)
+    return model
+
+
+def drafter_kind(drafter: Drafter | None, model: Model | None, as_model: bool) -> int:
     """Of the drafter, for the library."""
     if model is None:
         return int(lib.PILLION_DRAFTER_NONE if drafter is None else lib.PILLION_DRAFTER_LOOKUP)

@@ -105,7 +105,7 @@ def quantize(
     imatrix: an importance matrix in llama.cpp's GGUF form: errors count by how much each input is
     used.
     pure: no mix.
-    allow_requantize: `source` may be quantised already.
+    allow_requantize: `source` may be quantized already.
     n_threads: None: all cores this process may use.
     progress: called as progress(done_bytes, total_bytes); what it raises ends the run.
 

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import pytest
-from build import HEADER, PARTS, REPOSITORY
+from build import HEADER, REPOSITORY, backend_and_core
 
 C = REPOSITORY / "tests" / "runners"
 WARNINGS = ["-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", f"-I{HEADER.parent}"]
@@ -31,9 +31,7 @@ def test_the_abi_of_the_library(libpillion, tiny_target, tmp_path):
 
 
 def test_the_fake_keeps_to_the_same_abi(toy_file, tmp_path):
-    part = tmp_path / "fake.o"
-    subprocess.run(["cc", "-std=gnu11", f"-I{HEADER.parent}", "-r", *PARTS, "-o", part], check=True)
-    program = compiled(tmp_path / "abi_test", "abi_test.c", part, "-lm", "-pthread")
+    program = compiled(tmp_path / "abi_test", "abi_test.c", *backend_and_core(), "-lstdc++", "-lm")
     result = subprocess.run([program, toy_file()], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -120,7 +118,7 @@ def test_arm64(arm64_library, tmp_path, tiny_target, expected, cpu, table):
     )
 
 
-# ---- the same quantised bytes on every processor ----
+# ---- the same quantized bytes on every processor ----
 
 
 @pytest.fixture(scope="module")

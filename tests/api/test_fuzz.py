@@ -17,6 +17,7 @@ PROGRAMS = {
     "fuzz_abi": ("--runs", "400"),
     "fuzz_kv_rewind": ("--runs", "60"),
     "fuzz_quantize": ("--runs", "150"),
+    "fuzz_state": ("--runs", "600"),
     "fuzz_split": ("--runs", "100"),
     "fuzz_tokenizer": ("400",),
 }

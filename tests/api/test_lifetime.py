@@ -124,7 +124,9 @@ fake = build.load()
 llm = fake.LLM({str(toy_file())!r})
 stream = llm.complete("abc", stream=True)
 next(stream)
-view = llm.context.logits(copy=False)
+context = llm.model.context(16)
+context.prefill([97])
+view = context.logits(copy=False)
 """
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60

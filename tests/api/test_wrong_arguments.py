@@ -85,6 +85,9 @@ class World:
         self.context = self.model.context(48)
         self.pair = pillion.Pair(self.model.context(48, n_outputs=9), str(self.drafter))
         self.sampler = pillion.Sampler(pillion.SamplingParams(seed=1))
+        self.batch = pillion.Batch(self.model, n_sequences=3, n_ctx=48)
+        self.sequences = [self.batch.context() for _ in range(2)]
+        self.entry = pillion.BatchEntry(self.batch.pair(self.batch.context()), self.sampler)
         self.greedy = pillion.Sampler(pillion.SamplingParams(temperature=0))
         self.stream = self.model.tokenizer.stream()
         self.closed = pillion.Model.open(self.drafter, metadata_only=True)
@@ -94,6 +97,9 @@ class World:
         """The state that the good calls need."""
         self.context.sync([2, 5, 6])
         self.pair.sync([2, 5, 6])
+        self.batch.abandon([self.entry])
+        self.entry.pair.sync([2, 5, 6])
+        self.entry.drafts, self.entry.error, self.entry.has_run = [], None, False
 
     def works(self):
         """Everything is still as usable as before."""
@@ -111,6 +117,13 @@ def parts(world, folder):
     if not list(folder.glob("whole-*")):
         world.pillion.split(world.drafter, folder / "whole", max_tensors=20)
     return sorted(folder.glob("whole-*"))
+
+
+def saved(thing, folder, *sampler):
+    """A state of it on disk."""
+    path = folder / f"{type(thing).__name__}.saved"
+    thing.save(path, *sampler)
+    return path
 
 
 def by_name(world, folder):
@@ -254,6 +267,8 @@ def good_calls(world, folder):
         "LLM.embed": (llm.embed, {"text": "x", "normalize": True}),
         "LLM.create_embedding": (llm.create_embedding, {"input": "x", "model": "m"}),
         "LLM.embedding_tokens": (llm.embedding_tokens, {"name": "text", "given": "x"}),
+        "LLM.save": (llm.save, {"path": folder / "llm.state", "slot": 0}),
+        "LLM.load": (llm.load, {"path": saved(llm, folder), "slot": 0, "owner": ""}),
         "LLM.render_chat": (llm.render_chat, {"messages": chat}),
         "LLM.chat_tokens": (llm.chat_tokens, {"rendered": "x"}),
         "Model.open": (
@@ -284,6 +299,16 @@ def good_calls(world, folder):
         "Context.score": (context.score, {"tokens": tokens}),
         "Context.embed": (context.embed, {"tokens": tokens, "normalize": True}),
         "Context.work": (context.work, {"n": 1, "n_outputs": 1}),
+        "Context.save": (context.save, {"path": folder / "state", "sampler": world.sampler}),
+        "Context.load": (
+            context.load,
+            {"path": saved(context, folder, world.sampler), "sampler": world.sampler},
+        ),
+        "Context.state": (context.state, {"sampler": world.sampler}),
+        "Context.set_state": (
+            context.set_state,
+            {"state": context.state(world.sampler), "sampler": world.sampler},
+        ),
         "Context.logits": (context.logits, {"row": -1, "copy": True}),
         "Context.hidden": (context.hidden, {"row": -1, "copy": True}),
         "Context.logprobs": (context.logprobs, {"row": -1, "k": 2, "token": 5}),
@@ -298,6 +323,45 @@ def good_calls(world, folder):
                 "n_ngram": 3,
                 "p_min": 0.0,
                 "draft_sampling": "greedy",
+            },
+        ),
+        "Context.share": (
+            world.sequences[0].share,
+            {"other": world.sequences[1], "length": 1},
+        ),
+        "Batch": (
+            p.Batch,
+            {
+                "model": world.model,
+                "drafter": "lookup",
+                "n_sequences": 1,
+                "n_positions": None,
+                "dense_head": False,
+                "strict": False,
+                "as_model": False,
+                "n_ngram": 3,
+                "p_min": 0.0,
+                "draft_sampling": "greedy",
+                **sizes,
+                **more,
+            },
+        ),
+        "Batch.pair": (world.batch.pair, {"context": world.sequences[0]}),
+        "Batch.round": (world.batch.round, {"entries": [world.entry]}),
+        "Batch.draft": (world.batch.draft, {"entries": [world.entry]}),
+        "Batch.run": (world.batch.run, {"entries": [world.entry]}),
+        "Batch.take": (world.batch.take, {"entries": [world.entry]}),
+        "Batch.abandon": (world.batch.abandon, {"entries": [world.entry]}),
+        "BatchEntry": (
+            p.BatchEntry,
+            {
+                "pair": world.entry.pair,
+                "sampler": world.sampler,
+                "n_draft": 1,
+                "n_max": 1,
+                "end_tokens": (),
+                "prompt": tokens,
+                "n_rows": 8,
             },
         ),
         "Pair.sync": (pair.sync, {"tokens": tokens}),
@@ -437,6 +501,7 @@ def good_calls(world, folder):
 NO_INPUT = {
     "Activation",
     "Backend",
+    "BatchStats",
     "ImatrixSummary",
     "Limits",
     "Logprobs",
@@ -491,10 +556,12 @@ NAMES = """LLM LLM.from_pretrained LLM.complete LLM.chat LLM.generate LLM.acompl
 Engine
 Engine.submit Engine.cancel Engine.drain Request Generation.result Generation.cancel
 Generation.stop_soon LLM.tokenize LLM.detokenize LLM.embed LLM.create_embedding
-LLM.embedding_tokens LLM.render_chat LLM.chat_tokens Model.open Model.context
+LLM.embedding_tokens LLM.save LLM.load LLM.render_chat LLM.chat_tokens Model.open Model.context
 Model.memory Model.fit Context Context.prefill Context.decode Context.sync
 Context.read Context.match Context.rewind Context.score Context.embed Context.work
-Context.logits Context.hidden Context.logprobs Pair Pair.sync Pair.step
+Context.save Context.load Context.state Context.set_state
+Context.logits Context.hidden Context.logprobs Pair Context.share Batch Batch.pair Batch.round
+Batch.draft Batch.run Batch.take Batch.abandon BatchEntry Pair.sync Pair.step
 Pair.generate Pair.propose Pair.run Pair.take Pair.abandon Pair.draft Pair.draft_row
 Pair.rounds SamplingParams SamplingParams.of_file Sampler Sampler.sample Sampler.sample_from
 Sampler.go_back

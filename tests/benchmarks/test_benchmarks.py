@@ -92,3 +92,46 @@ def test_compare_results_misses_what_is_gone(report, tmp_path):
     assert done.returncode == 1
     assert "512 tokens" in done.stdout
     assert "missing" in done.stdout
+
+
+BATCHED_BENCH = """#!/bin/sh
+if [ ! -e {mark} ]; then touch {mark}; exit 0; fi    # its log came too late once
+while [ "$1" != -npl ]; do shift; done
+echo '{{"pl": '$2', "speed_tg": 50.0}}'
+"""
+
+
+def test_pillion_beside_llama_at_several_users(tmp_path):
+    """llama.cpp's program is a stand-in; pillion writes with the embedded pair."""
+    program, out = tmp_path / "llama-batched-bench", tmp_path / "out.json"
+    program.write_text(BATCHED_BENCH.format(mark=tmp_path / "mark"))
+    program.chmod(0o755)
+    command = [
+        "--model",
+        TARGET,
+        "--draft",
+        TARGET.with_name("tiny-assistant.gguf"),
+        "--accept",
+        0.7,
+    ]
+    command += ["--batched-bench", program, "--users", 1, 2, "-p", 16, "-n", 32, "--threads", 1]
+    done = run("compare_llama_parallel.py", *command, "--repeats", 1, "--json", out)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    assert set(found["speeds"]) == {"1", "2"}
+    for users, speeds in found["speeds"].items():
+        ours = ["pillion plain", "pillion auto", "pillion fixed"]
+        assert speeds["batched-bench"] == [50] and set(speeds) == {"batched-bench", *ours}
+        for name in ours:
+            over = found["results"][users][name]["over"]["batched-bench"]
+            assert over["min"] == over["median"] == speeds[name][0] / 50
+    assert done.stdout.count("| **") == 6
+
+
+def test_pillion_beside_llama_needs_llama():
+    done = run("compare_llama_parallel.py", "--model", TARGET)
+    assert done.returncode == 2 and "--batched-bench or --llama-server" in done.stderr
+    done = run(
+        "compare_llama_parallel.py", "--model", TARGET, "--batched-bench", "x", "--accept", 1
+    )
+    assert done.returncode == 2 and "--accept needs --draft" in done.stderr

@@ -34,7 +34,7 @@ Device::Device(const std::string& name, const std::string& table) {
 Queue& Device::queue(int threads) {
     for (const auto& q : queues)
         if (q->n_threads() == threads) return *q;
-    queues.push_back(backend->make_queue(threads));
+    queues.push_back(backend->make_queue(threads).value_or_throw());
     return *queues.back();
 }
 
@@ -181,8 +181,10 @@ PYBIND11_MODULE(_testing, m) {
     m.def("dequantize_row", &dequantize_row, py::arg("dtype"), py::arg("data"), py::arg("inputs"));
     m.def("plan_memory", &plan, py::arg("values"),
           "[(bytes, first, last)] -> ([offset or None], total)");
+    bind_store(m);
     bind_graph(m);
     bind_cache(m);
     bind_pool(m);
     bind_draft(m);
+    bind_row_budget(m);
 }

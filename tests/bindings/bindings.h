@@ -7,6 +7,7 @@
 #include <pybind11/stl.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,15 +36,23 @@ struct Device {
 // The store of one layer: rows come in through the op kv_store and are read back decoded.
 struct Cache {
     std::shared_ptr<Device> device;
-    std::shared_ptr<Buffer> buffer;
+    std::shared_ptr<Buffer> buffer, table;
     KvStore store;
+    int n_tables = 0;  // rows of the table
 };
-// [n_kv_heads, capacity, head_dim] each, out of the layout of the device's backend
+// [n_kv_heads, capacity, head_dim] each, page after page, out of the layout of the device's backend
 void read_cache(const Device& device, const KvStore& store, float* k, float* v);
 
-void bind_graph(py::module_& m);  // graph.cpp: Device, Weight, Cache, Graph, Plan
-void bind_cache(py::module_& m);  // cache.cpp: the runtime's KvCache
-void bind_pool(py::module_& m);   // pool.cpp: ThreadPool
-void bind_draft(py::module_& m);  // draft.cpp: DraftLength
+using PageTable = py::array_t<int32_t, py::array::c_style | py::array::forcecast>;
+std::shared_ptr<Cache> make_cache(std::shared_ptr<Device> device, const std::string& type,
+                                  int n_kv_heads, int head_dim, int capacity, int fill, int page,
+                                  const std::optional<PageTable>& table);
+
+void bind_graph(py::module_& m);       // graph.cpp: Device, Weight, Graph, Plan
+void bind_store(py::module_& m);       // store.cpp: Cache
+void bind_cache(py::module_& m);       // cache.cpp: the runtime's KvCache
+void bind_pool(py::module_& m);        // pool.cpp: ThreadPool
+void bind_draft(py::module_& m);       // draft.cpp: DraftLength
+void bind_row_budget(py::module_& m);  // row_budget.cpp: RowBudget, CountCosts
 
 }  // namespace pillion::testing

@@ -31,21 +31,24 @@ float value_at(const cpu::KvHead& h, int slot, int d) {
     return half_at(row + kv_padded_dim(h.head_dim) + 2 * (d / 32)) * float(int8_t(row[d]));
 }
 
-void read_cpu_cache(const KvSpec& spec, const uint8_t* bytes, float* k, float* v) {
+// Of one page: head h's first slot goes to k + h * head_stride.
+void read_cpu_page(const KvSpec& spec, const uint8_t* bytes, float* k, float* v,
+                   size_t head_stride) {
     const KvType format = spec.type;
     const size_t k_bytes = kv_k_bytes(format, spec.head_dim, spec.capacity),
                  v_bytes = kv_v_bytes(format, spec.head_dim, spec.capacity);
     for (int head = 0; head < spec.n_kv_heads; head++) {
         uint8_t* base = const_cast<uint8_t*>(bytes) + (k_bytes + v_bytes) * size_t(head);
         const cpu::KvHead h = {base, base + k_bytes, spec.capacity, spec.head_dim, format};
+        float *to_k = k + size_t(head) * head_stride, *to_v = v + size_t(head) * head_stride;
         for (int slot = 0; slot < h.capacity; slot++)
             for (int d = 0; d < h.head_dim; d++)
-                *k++ = key_at(h, slot, d), *v++ = value_at(h, slot, d);
+                *to_k++ = key_at(h, slot, d), *to_v++ = value_at(h, slot, d);
     }
 }
 
 // From the description in backends/cuda/kv_layout.h.
-void read_cuda_cache(const KvSpec& s, const uint8_t* bytes, float* k, float* v) {
+void read_cuda_page(const KvSpec& s, const uint8_t* bytes, float* k, float* v, size_t head_stride) {
     const cuda::KvPlanes planes = cuda::kv_planes(s);
     const size_t scales = size_t(cuda::kv_scales(s.head_dim));
     const auto value = [&](size_t values, size_t scale, size_t row, int d) {
@@ -54,13 +57,15 @@ void read_cuda_cache(const KvSpec& s, const uint8_t* bytes, float* k, float* v) 
         const float code = float(int8_t(bytes[values + row * size_t(s.head_dim) + size_t(d)]));
         return half_at(bytes + scale + (row * scales + size_t(d / 32)) * 2) * code;
     };
-    for (int head = 0; head < s.n_kv_heads; head++)
+    for (int head = 0; head < s.n_kv_heads; head++) {
+        float *to_k = k + size_t(head) * head_stride, *to_v = v + size_t(head) * head_stride;
         for (int slot = 0; slot < s.capacity; slot++)
             for (int d = 0; d < s.head_dim; d++) {
                 const size_t row = size_t(slot) * size_t(s.n_kv_heads) + size_t(head);
-                *k++ = value(planes.k, planes.k_scale, row, d);
-                *v++ = value(planes.v, planes.v_scale, row, d);
+                *to_k++ = value(planes.k, planes.k_scale, row, d);
+                *to_v++ = value(planes.v, planes.v_scale, row, d);
             }
+    }
 }
 
 // The runtime's cache over layers of (sliding, owns_kv), all of one KV head of size 2.
@@ -80,13 +85,14 @@ struct RuntimeCache {
             p.sliding = sliding, p.owns_kv = owns, p.n_kv_heads = 1, p.head_dim = 2;
             hp.layers.push_back(p);
         }
-        cache = std::make_unique<KvCache>(hp, *device->backend, KvType::f16, n_ctx, rows_per_run,
-                                          swa_full, n_snapshots);
+        const KvPoolOptions options = {KvType::f16, n_ctx, rows_per_run, swa_full, 0, 0};
+        auto pool = std::make_shared<KvPool>(hp, *device->backend, options);
+        cache = std::make_unique<KvCache>(std::move(pool), window, n_snapshots);
     }
     const KvStore& store(int layer) const {
         if (layer < 0 || layer >= n_layers)
             fail(Status::invalid_argument, "layer %d of %d", layer, n_layers);
-        return cache->places().own[layer];
+        return cache->pool().places().own[layer];
     }
     py::object extent(int layer) const {  // (first byte, bytes)
         if (!store(layer).buffer) return py::none();
@@ -110,11 +116,17 @@ struct RuntimeCache {
 }  // namespace
 
 void read_cache(const Device& device, const KvStore& store, float* k, float* v) {
-    const std::vector<uint8_t> bytes =
-        device.read(*store.buffer, store.offset, device.backend->kv_bytes(store.spec));
-    if (strcmp(device.backend->name(), "cuda") == 0)
-        read_cuda_cache(store.spec, bytes.data(), k, v);
-    else read_cpu_cache(store.spec, bytes.data(), k, v);
+    const KvSpec &spec = store.spec, page = spec.one_page();
+    const size_t bytes = device.backend->kv_bytes(page),
+                 head_stride = size_t(spec.capacity) * size_t(spec.head_dim);
+    const auto read_page =
+        strcmp(device.backend->name(), "cuda") == 0 ? read_cuda_page : read_cpu_page;
+    for (int n = 0; n < spec.n_pages(); n++) {
+        const std::vector<uint8_t> content =
+            device.read(*store.buffer, store.offset + bytes * size_t(n), bytes);
+        const size_t first = size_t(n) * size_t(page.capacity) * size_t(spec.head_dim);
+        read_page(page, content.data(), k + first, v + first, head_stride);
+    }
 }
 
 void bind_cache(py::module_& m) {
@@ -124,7 +136,8 @@ void bind_cache(py::module_& m) {
              py::arg("device"), py::arg("layers"), py::arg("window"), py::arg("n_ctx"),
              py::arg("rows_per_run"), py::arg("swa_full") = false, py::arg("n_snapshots") = 0)
         .def_property_readonly("length", [](const RuntimeCache& c) { return c.cache->length(); })
-        .def_property_readonly("bytes", [](const RuntimeCache& c) { return c.cache->bytes(); })
+        .def_property_readonly("bytes",
+                               [](const RuntimeCache& c) { return c.cache->pool().bytes(); })
         .def(
             "capacity",
             [](const RuntimeCache& c, int layer) { return c.store(layer).spec.capacity; },
@@ -132,14 +145,16 @@ void bind_cache(py::module_& m) {
         .def(
             "is_ring",
             [](const RuntimeCache& c, int layer) {
-                return c.store(layer), c.cache->is_ring(layer);
+                return c.store(layer), c.cache->pool().is_ring(layer);
             },
             py::arg("layer"))
         .def("extent", &RuntimeCache::extent, py::arg("layer"),
              "(offset, bytes) of a layer's store; None: it has none.")
         .def(
             "last_view",
-            [](const RuntimeCache& c, bool sliding) { return c.cache->last_view(sliding).layer; },
+            [](const RuntimeCache& c, bool sliding) {
+                return c.cache->pool().last_view(sliding).layer;
+            },
             py::arg("sliding"))
         .def(
             "begin_write", [](RuntimeCache& c, int rows) { c.cache->begin_write(rows); },

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <map>
+#include <optional>
 #include <set>
 
 #include "bindings/bindings.h"
@@ -61,31 +62,6 @@ py::bytes weight_bytes(const Weight& w) {  // as the backend keeps them
     if (w.mapped) return py::bytes();
     const std::vector<uint8_t> bytes = w.device->read(*w.buffer, 0, w.buffer->size());
     return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-}
-
-std::shared_ptr<Cache> make_cache(std::shared_ptr<Device> device, const std::string& type,
-                                  int n_kv_heads, int head_dim, int capacity, int fill) {
-    auto c = std::make_shared<Cache>();
-    c->device = device;
-    if (type != "f16" && type != "q8_0")
-        fail(Status::invalid_argument, "no cache is of type %s", type.c_str());
-    c->store.spec = {type == "q8_0" ? KvType::q8_0 : KvType::f16, n_kv_heads, head_dim, capacity};
-    if (capacity % kKvCapacityUnit)
-        fail(Status::invalid_argument, "capacity %d is no multiple of %d", capacity,
-             kKvCapacityUnit);
-    const size_t bytes = device->backend->kv_bytes(c->store.spec);
-    c->buffer = device->allocate(bytes, BufferKind::kv);
-    c->store.buffer = c->buffer.get();
-    const std::vector<uint8_t> filled(bytes, uint8_t(fill));
-    device->backend->write(filled.data(), bytes, *c->buffer, 0).value_or_throw();
-    return c;
-}
-
-py::tuple decode_cache(const Cache& c) {
-    const KvSpec& s = c.store.spec;
-    FloatArray k({s.n_kv_heads, s.capacity, s.head_dim}), v({s.n_kv_heads, s.capacity, s.head_dim});
-    read_cache(*c.device, c.store, k.mutable_data(), v.mutable_data());
-    return py::make_tuple(k, v);
 }
 
 // The fields of a params struct out of a dict; the destructor's place is taken by done(), which
@@ -290,11 +266,29 @@ struct BoundPlan {
         return std::move(array);
     }
 
-    py::dict run(const py::dict& inputs, int rows, int out_rows, int pos) {
-        const int n = std::min(std::max(rows, 0), rows_max);
-        for (auto& [name, port] : ports) fill(port, name, inputs, port.rows == Rows::out ? 0 : n);
+    // (rows, position of the first, row of the page tables) of each segment. rows 0: their sum.
+    using Segments = std::vector<std::tuple<int, int, int>>;
+
+    static StepState state_of(const Segments& segments, int rows, int out_rows) {
+        if (segments.size() > PILLION_SEGMENTS_MAX)
+            fail(Status::invalid_argument, "%zu segments, a run has at most %d", segments.size(),
+                 PILLION_SEGMENTS_MAX);
         StepState state = {};
-        state.pos = pos, state.rows = rows, state.out_rows = out_rows;
+        int row = 0;
+        for (const auto& [n, pos, table] : segments) {
+            state.segments[state.n_segments++] = {row, n, pos, table};
+            row += n;
+        }
+        state.rows = rows > 0 ? rows : row, state.out_rows = out_rows;
+        return state;
+    }
+
+    py::dict run(const py::dict& inputs, int rows, int out_rows, int pos,
+                 const std::optional<Segments>& segments) {
+        const StepState state =
+            segments ? state_of(*segments, rows, out_rows) : one_segment(pos, rows, out_rows);
+        const int n = std::min(std::max(state.rows, 0), rows_max);
+        for (auto& [name, port] : ports) fill(port, name, inputs, port.rows == Rows::out ? 0 : n);
         {
             py::gil_scoped_release free;
             plan->run(state).value_or_throw();
@@ -302,7 +296,8 @@ struct BoundPlan {
         }
         py::dict results;
         for (auto& [name, port] : ports)
-            results[name.c_str()] = take(port, name, port.rows == Rows::out ? out_rows : rows);
+            results[name.c_str()] =
+                take(port, name, port.rows == Rows::out ? out_rows : state.rows);
         return results;
     }
 };
@@ -366,11 +361,14 @@ void bind_graph(py::module_& m) {
         .def_property_readonly("name", [](const Device& d) { return d.backend->name(); })
         .def_property_readonly("info",
                                [](const Device& d) { return d.backend->info_json().text(); })
+        .def_property_readonly("batches", [](const Device& d) { return d.backend->batches(); })
+        .def_property_readonly("few_rows", [](const Device& d) { return d.backend->few_rows(); })
         .def("supports_unknown_op", &supports_unknown_op)
         .def("weight", &make_weight, "data"_a, "dtype"_a, "width"_a, "rows"_a = 1, "depth"_a = 1,
              "use"_a = "matrix", "mapped"_a = false, "threads"_a = 1)
         .def("cache", &make_cache, "type"_a, "n_kv_heads"_a, "head_dim"_a, "capacity"_a,
-             "fill"_a = 0)
+             "fill"_a = 0, "page"_a = 0, "table"_a = py::none(),
+             "table: int32 [sequences, entries], which page the positions of a sequence lie in.")
         .def(
             "graph",
             [](std::shared_ptr<Device> d, int rows, int out) {
@@ -384,8 +382,6 @@ void bind_graph(py::module_& m) {
             "threads use.");
     py::class_<Weight, std::shared_ptr<Weight>>(m, "Weight")
         .def_property_readonly("bytes", &weight_bytes);
-    py::class_<Cache, std::shared_ptr<Cache>>(m, "Cache")
-        .def("read", &decode_cache, "(keys, values), each [kv head, slot, dimension]");
     py::class_<BoundGraph>(m, "Graph")
         .def_readonly("tokens", &BoundGraph::tokens)
         .def("input", &BoundGraph::input, "name"_a, "width"_a, "dtype"_a = "f32")
@@ -405,8 +401,10 @@ void bind_graph(py::module_& m) {
         .def("__str__", [](const BoundGraph& g) { return to_text(g.graph); })
         .def("compile", &BoundGraph::compile, "threads"_a = 1);
     py::class_<BoundPlan>(m, "Plan")
-        .def("run", &BoundPlan::run, "inputs"_a, "rows"_a, "out_rows"_a = 0, "pos"_a = 0,
-             "All ports after the run, inputs included: some ops work in place.")
+        .def("run", &BoundPlan::run, "inputs"_a, "rows"_a = 0, "out_rows"_a = 0, "pos"_a = 0,
+             "segments"_a = py::none(),
+             "All ports after the run, inputs included: some ops work in place. segments: (rows, "
+             "position, row of the page tables) each, in place of one of `rows` rows at `pos`.")
         .def_property_readonly("scratch_bytes",
                                [](const BoundPlan& p) { return p.plan->scratch_bytes(); })
         .def_property_readonly("json", [](const BoundPlan& p) { return p.plan->to_json().text(); });

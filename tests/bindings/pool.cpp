@@ -83,7 +83,8 @@ struct Pool {
             for (int r = 0; r < repeats; r++) {
                 for (const auto& s : steps) s->clear();
                 pool.cancel.store(false);
-                finished += pool.run(raw.data(), int(raw.size()), cpu::RunInfo{0, 1, 1});
+                finished +=
+                    pool.run(raw.data(), int(raw.size()), cpu::RunInfo(one_segment(0, 1, 1)));
                 bool all = true;
                 for (const auto& s : steps) all &= s->each_once();
                 complete += all;
@@ -151,7 +152,7 @@ struct Pool {
                 while (ran.load() < after) std::this_thread::yield();
                 pool.cancel.store(true);
             });
-            finished = pool.run(raw.data(), n_steps, cpu::RunInfo{0, 1, 1});
+            finished = pool.run(raw.data(), n_steps, cpu::RunInfo(one_segment(0, 1, 1)));
             other.join();
             pool.cancel.store(false);
         }

@@ -553,7 +553,7 @@ def test_a_byte_order_mark_and_line_ends(rendering):
         ("{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}x{% endfor %}y", "y"),
         (
             "{{ documents is none }}{{ tools is none }}{{ unk_token }}{{ bos_token }}",
-            "TrueTrue<bos>",
+            "TrueTrue<image><bos>",
         ),
         (
             "{% macro f(x) %}[{{ x }}]{% endmacro %}{{ f('a') }}{{ messages[::-1] | length }}",

@@ -566,8 +566,8 @@ def test_the_command_on_a_drafter_and_on_the_fake(tiny_assistant, fake, toy_file
     )
     from pillion_fake.inspection import inspect_file
 
-    facts = inspect_file(
-        toy_file({"fake.arch": '"gemma4"', "odd.key": "1"}), ctx=[100], tensors=True
-    )
-    assert facts["memory"][0]["total"] == 600 and facts["tensors"][0]["name"] == "a"
-    assert "keys fake.arch, odd.key are not used" in facts["warnings"]
+    facts = inspect_file(toy_file({"odd.key": "1"}), ctx=[100], tensors=True)
+    assert facts["memory"][0]["total"] > 0 and "token_embd.weight" in [
+        tensor["name"] for tensor in facts["tensors"]
+    ]
+    assert any("odd.key" in warning for warning in facts["warnings"])

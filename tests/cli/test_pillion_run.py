@@ -117,6 +117,8 @@ def test_timings_and_drafts_go_to_stderr(program, tiny_target, tiny_assistant):
 def test_a_full_context_ends_the_text(program, tiny_target):
     done = run(program, "-m", tiny_target, "-p", PROMPT, "-c", 16, "--temp", 0)
     assert done.returncode == 0, done.stderr
+    by_itself = run(program, tiny_target, "-p", PROMPT, "-c", 16, "--temp", 0)
+    assert (by_itself.returncode, by_itself.stdout) == (0, done.stdout)
     # 16 positions, 5 of them the prompt's, and a last token that needs none
     assert "text: 12 tokens" in done.stderr
 
@@ -124,7 +126,13 @@ def test_a_full_context_ends_the_text(program, tiny_target):
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
-        ([], 2, "no model: give a GGUF file with -m FILE"),
+        ([], 2, "no model: give a GGUF file, by itself or with -m FILE"),
+        (["x.gguf"], 2, "no prompt: give one with -p TEXT or -f FILE"),
+        (
+            ["-m", "x.gguf", "y.gguf"],
+            2,
+            "the model is x.gguf, so y.gguf is one too many: give one model, and the prompt by -p",
+        ),
         (["-m", "x.gguf"], 2, "no prompt: give one with -p TEXT or -f FILE"),
         (["-m", "x.gguf", "-p", "a", "-f", "b"], 2, "give the prompt with -p or with -f, not both"),
         (["-m", "x.gguf", "-p"], 2, "-p needs a value, TEXT"),
@@ -190,7 +198,7 @@ def test_a_full_context_ends_the_text(program, tiny_target):
             2,
             "--seed is -2; it can be -1 to 9223372036854775807",
         ),
-        (["-m", "x.gguf", ""], 2, 'there is no option ""; --help lists them'),
+        (["-m", "x.gguf", ""], 2, 'the model is x.gguf, so "" is one too many'),
         (["-m", "/", "-p", "a"], 1, "cannot open '/': it is a directory"),
         (["-m", "/dev/zero", "-p", "a"], 1, "cannot open '/dev/zero': it is not a regular file"),
         (
@@ -238,7 +246,7 @@ def test_the_flags_are_those_of_the_package(program):
     ]
     theirs = {word for words in options for word in words if word.startswith("--")} | {"--help"}
     chat = {one for one in theirs if one.startswith(("--chat", "--system", "--think"))}
-    python = {"--stop", "--json", "--hf", "--hf-repo"}
+    python = {"--stop", "--json", "--hf", "--hf-repo", "--state"}
     assert "--chat" in chat and theirs - ours == python | chat and ours <= theirs
 
 

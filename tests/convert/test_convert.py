@@ -474,10 +474,10 @@ WRONG = {
         "ModelFileError",
         "vocab_size is 7, the embedding table has 512 rows",
     ),
-    "quantised": (
+    "quantized": (
         broken_config(quantization_config={"bits": 4}),
         "UnsupportedModelError",
-        "are quantised .*4 bits",
+        "are quantized .*4 bits",
     ),
     "other activation": (
         broken_config(hidden_act="relu"),

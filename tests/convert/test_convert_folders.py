@@ -351,7 +351,7 @@ def test_adapters_that_were_not_merged(pillion, convert, checkpoint, name):
     )
 
 
-QUANTISED = {
+QUANTIZED = {
     "bitsandbytes, 4 bits, nf4": {
         "quant_method": "bitsandbytes",
         "load_in_4bit": True,
@@ -367,26 +367,26 @@ QUANTISED = {
     "torchao": {"quant_method": "torchao"},
 }
 SENTENCE = (
-    "its weights are quantised .{}.*; "
-    "convert the checkpoint in bf16, f16 or f32 .+, or dequantise them first"
+    "its weights are quantized .{}.*; "
+    "convert the checkpoint in bf16, f16 or f32 .+, or dequantize them first"
 )
 
 
-@pytest.mark.parametrize("what", QUANTISED)
+@pytest.mark.parametrize("what", QUANTIZED)
 @pytest.mark.parametrize("nested", [False, True])
-def test_quantised_by_config(pillion, convert, checkpoint, what, nested):
+def test_quantized_by_config(pillion, convert, checkpoint, what, nested):
     folder = checkpoint("tiny-moe")
     if nested:
         text = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(
             json.dumps({"model_type": "gemma4", "text_config": text})
         )
-        text["quantization_config"] = QUANTISED[what]
+        text["quantization_config"] = QUANTIZED[what]
         (folder / "config.json").write_text(
             json.dumps({"model_type": "gemma4", "text_config": text})
         )
     else:
-        change_json(folder, "config.json", quantization_config=QUANTISED[what])
+        change_json(folder, "config.json", quantization_config=QUANTIZED[what])
     refused(pillion, convert, folder, SENTENCE.format(what), "UnsupportedModelError")
 
 
@@ -397,7 +397,7 @@ def test_quantised_by_config(pillion, convert, checkpoint, what, nested):
         ("quantization", {"group_size": 64, "bits": 4}, "MLX"),
     ],
 )
-def test_quantised_by_other_keys(pillion, convert, checkpoint, key, value, what):
+def test_quantized_by_other_keys(pillion, convert, checkpoint, key, value, what):
     folder = checkpoint()
     change_json(folder, "config.json", **{key: value})
     refused(pillion, convert, folder, SENTENCE.format(what), "UnsupportedModelError")
@@ -419,7 +419,7 @@ BY_TENSORS = {
 
 
 @pytest.mark.parametrize("name", BY_TENSORS)
-def test_quantised_by_tensors(pillion, convert, checkpoint, name):
+def test_quantized_by_tensors(pillion, convert, checkpoint, name):
     """Where config.json says nothing."""
     kind, what = BY_TENSORS[name]
     folder = checkpoint()

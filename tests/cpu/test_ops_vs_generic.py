@@ -156,7 +156,7 @@ GROUP = {
 @pytest.mark.parametrize("names", ["q4", "q4 q8 q6", "f32 f16", "q4 f32 q8 q6 f16", "f16 q6"])
 @pytest.mark.parametrize("table", TABLES)
 def test_matmul_group(table, names):
-    """Products of one input share its quantisation and a step; each has the bits that it has
+    """Products of one input share its quantization and a step; each has the bits that it has
     alone."""
     x = oc.rng("group").standard_normal((N, 512), np.float32)
     inputs = {"x": x, "tokens": np.zeros((N, 1), np.int32)}

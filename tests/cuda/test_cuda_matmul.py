@@ -1,9 +1,9 @@
 """CUDA matmul kernels, in the emulation on the CPU (docs: csrc/backends/cuda/sim): packing,
-quantisation, products of every format.
+quantization, products of every format.
 
 The runner is compiled once and kept by a hash of its sources. Everything is compared with NumPy in
 double. Inputs are rounded here as the kernels say they do (int8 blocks, f16 rows, two bf16 terms),
-so the bounds are those of f32 sums, not of the quantisation."""
+so the bounds are those of f32 sums, not of the quantization."""
 
 import hashlib
 import os

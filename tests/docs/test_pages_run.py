@@ -17,6 +17,7 @@ PAGES = {
     "docs/index.md": 1,
     "docs/quickstart.md": 3,
     "docs/structured_output.md": 3,
+    "docs/saved_state.md": 3,
     "docs/langchain.md": 3,
 }
 MODELS = ("model.gguf", "gemma-4-E2B-it-Q4_0.gguf")

@@ -73,7 +73,7 @@ def test_a_stream_kept_by_a_traceback(toy_llm):
 def test_one_that_ended_does_not_stand_in_the_way(toy_llm, strings, fake):
     done = toy_llm.complete("abc", temperature=0, max_tokens=2, stream=True)
     list(done)
-    strings.fail("pillion_pair_run", 22, "no memory")
+    strings.fail("pillion_pair_step", 22, "no memory", after=1)
     raised(lambda: list(begun(toy_llm)), fake.OutOfMemoryError)
     begun(toy_llm).close()
     assert in_new_thread(lambda: asked(toy_llm)) == "de"
@@ -248,15 +248,15 @@ def test_the_context_used_directly_while_a_prompt_is_read(fake, toy_file, monkey
     """Its parts find their way until the first token is written."""
     uses = []
     is_now = {
-        "a part in the middle": lambda read: 0 < read[1] < 200,
-        "the last part": lambda read: read[1] == 0,
-        "the last run": lambda reused: True,
+        "a part in the middle": lambda parts: 0 < parts[0].left < 200,
+        "the last part": lambda parts: parts[0].left == 0,
+        "the last run": lambda prompt: True,
     }[after]
 
     def then_used(call):
-        def called(*arguments):
-            result = call(*arguments)
-            if not uses and is_now(result):
+        def called(given):
+            result = call(given)
+            if not uses and is_now(given):
                 uses.append(use)
                 USES[use](llm)
             return result
@@ -268,7 +268,8 @@ def test_the_context_used_directly_while_a_prompt_is_read(fake, toy_file, monkey
         if after == "the last run":
             monkeypatch.setattr(slot.pair, "sync", then_used(slot.pair.sync))
         else:
-            monkeypatch.setattr(slot, "read", then_used(slot.read))
+            machine = llm.engine._group.machine
+            monkeypatch.setattr(machine, "run", then_used(machine.run))
         assert text_of(llm.complete("b" * 240 + "abc", temperature=0, max_tokens=2)) == "de"
         assert uses
 

@@ -129,10 +129,10 @@ def test_an_llm_on_an_open_model(pillion, tiny_target):
 
 
 def test_memory_of_many_contexts_is_named_before_it_runs_out(opened, pillion, monkeypatch):
-    memory = {"memory": {"free": 100_000_000}}
+    memory = {"memory": {"free": 10_000_000}}
     monkeypatch.setattr(sys.modules["pillion.llm.opening"], "device", lambda name: memory)
-    with pytest.raises(pillion.OutOfMemoryError, match="^256 contexts of .* 0.10 GB are"):
-        opened(parallel=256)
+    with pytest.raises(pillion.OutOfMemoryError, match="^64 contexts of .* 0.01 GB are"):
+        opened(parallel=64)
     opened(parallel=2).close()
 
 

@@ -20,8 +20,8 @@ row  fault                                  tests
  12  drafts and outputs before any run      here; test_context
  13  edited system message                  here
  14  stepping back at every length          test_rewind
- 15  quantised KV close to f16              test_goldens, test_real_models, test_pair_tiny
-     (test_quantised_cache_drafts_closely)
+ 15  quantized KV close to f16              test_goldens, test_real_models, test_pair_tiny
+     (test_quantized_cache_drafts_closely)
  16  q4_0 KV                                here; docs/performance.md
  17  the drafter's buffers and n_ctx        here
  18  one-row batches, the context's end     here; test_pair_tiny (test_the_end_of_the_context,

@@ -5,6 +5,7 @@
 // Most plans begin as valid ones (operands that fit each other, scratch as the wire header says)
 // and are then spoiled in a few fields: random records would never get past the first check.
 #include <errno.h>
+#include <stddef.h>
 
 #include "fuzz_input.h"
 extern "C" {
@@ -21,6 +22,8 @@ namespace {
 constexpr uint32_t kBufferBytes = 96 << 10, kVtcmBytes = 64 << 10, kPlanAt = 0, kStateAt = 8 << 10,
                    kFirstOperand = 12 << 10;
 dsp_session* g_session;
+// Of the last plan with pages: where its table lies, and what a right one has.
+struct Table { uint32_t at, entries, pages, sequences; } g_table;
 
 }  // namespace
 
@@ -69,6 +72,8 @@ class PlanMaker {
     htp_op op();
 
   private:
+    // In place of its one page, up to three of them, and a table.
+    void fill_pages(htp_op& op);
     uint32_t place(uint64_t bytes, uint32_t align = 128) {
         const uint64_t at = (at_ + align - 1) / align * align;
         at_ = at + bytes;
@@ -241,6 +246,15 @@ void PlanMaker::fill(htp_op& op) {
     }
 }
 
+void PlanMaker::fill_pages(htp_op& op) {
+    const uint32_t pages = 1 + in_.byte() % 3, entries = 1 + in_.byte() % 4,
+                   sequences = 1 + in_.byte() % 3, stride = entries + in_.byte() % 2;
+    op.in[0].offset = place(htp_page_bytes(&op) * pages, 64);
+    op.pages = {1, 0, 0, stride, entries, sequences, pages};
+    op.pages.offset = place(htp_table_bytes(&op.pages), 4);
+    g_table = {op.pages.offset, sequences * stride, pages, sequences};
+}
+
 htp_op PlanMaker::op() {
     htp_op op;
     memset(&op, 0, sizeof op);
@@ -249,6 +263,7 @@ htp_op PlanMaker::op() {
               : op.code == Op_gather_rows || in_.chance(64) ? Rows_out
                                                             : Rows_run;
     fill(op);
+    if (op.in[0].layout == HTP_KV && in_.chance(160)) fill_pages(op);
     op.tiling.threads = 1 + in_.byte() % 4;
     if (op.code == Op_matmul) op.tiling.rows_at_once = 1 + in_.byte() % 12;
     const uint64_t scratch = htp_scratch_bytes(&op, rows_max_);
@@ -318,16 +333,41 @@ void prepare(Input& in, uint32_t number) {
     send(HTP_MSG_PREPARE, m);
 }
 
+// Segments that cover the rows, of sequences that the table may have.
+PillionStepState make_state(Input& in) {
+    PillionStepState state = {};
+    state.rows = 1 + in.byte() % 12, state.out_rows = in.byte() % 4;
+    for (int32_t row = 0; row < state.rows;) {
+        PillionSegment& s = state.segments[state.n_segments++];
+        s.row = row, s.n_rows = 1 + in.byte() % (state.rows - row);
+        s.pos = in.chance(200) ? in.byte() * 3 : int32_t(in.number());
+        s.table = in.byte() % int32_t(g_table.sequences + (in.chance(20) ? 2 : 0));
+        row += s.n_rows;
+    }
+    const size_t used =
+        offsetof(PillionStepState, segments) + sizeof(PillionSegment) * size_t(state.n_segments);
+    if (in.chance(60)) spoil(&state, in.chance(80) ? sizeof state : used, in);
+    return state;
+}
+
+// Pages of the cache, but for some.
+void fill_table(Input& in, uint8_t* heap, uint32_t heap_bytes) {
+    for (uint32_t i = 0; i < g_table.entries; i++) {
+        const int32_t page =
+            in.chance(250) ? in.byte() % int32_t(g_table.pages) : int32_t(in.number());
+        if (g_table.at + 4 * (i + 1) <= heap_bytes - HTP_SLACK)
+            memcpy(heap + g_table.at + 4 * i, &page, 4);
+    }
+}
+
 void run(Input& in, uint32_t number) {
     uint8_t* heap = g_session->buffer[1].base;
-    if (!heap || g_session->buffer[1].bytes < kFirstOperand) return;
-    PillionStepState state = {};
-    state.pos = in.chance(200) ? in.byte() * 3 : int32_t(in.number());
-    state.rows = 1 + in.byte() % 12, state.out_rows = in.byte() % 4;
-    if (in.chance(20)) spoil(&state, sizeof state, in);
+    const uint32_t bytes = g_session->buffer[1].bytes;
+    if (!heap || bytes < kFirstOperand) return;
+    const PillionStepState state = make_state(in);
     memcpy(heap + kStateAt, &state, sizeof state);
-    fill_buffer(heap + kFirstOperand, g_session->buffer[1].bytes - kFirstOperand - HTP_SLACK,
-                in.byte(), in.byte());
+    fill_buffer(heap + kFirstOperand, bytes - kFirstOperand - HTP_SLACK, in.byte(), in.byte());
+    if (in.chance(230)) fill_table(in, heap, bytes);
     htp_message m = {};
     m.u.run = {number, {1, 0, kStateAt}, {HTP_NOWHERE, 0, 0}, {HTP_NOWHERE, 0, 0}};
     if (in.chance(10)) spoil(&m.u, sizeof m.u, in);
@@ -350,6 +390,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
     Input in(data, size);
     session_begin(g_session);
+    g_table = {0, 0, 1, 1};
     map(1, kBufferBytes);
     for (int n = 0; n < 8 && !in.empty(); n++) {
         const uint32_t number = in.byte() % 2;

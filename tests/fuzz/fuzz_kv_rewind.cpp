@@ -1,7 +1,7 @@
 // Fuzzes the cache. A context reaches its tokens in any way: chunks, rewinds within and beyond the
 // ring, windows from a snapshot, kept prefixes, rounds of a pair with any drafter and any
-// acceptance. Its logits must equal, bit for bit, those of a context that ran the same tokens from
-// the start, in one run.
+// acceptance, a saved state in a context of other sizes. Its logits must equal, bit for bit, those
+// of a context that ran the same tokens from the start, in one run.
 #include <map>
 #include <memory>
 
@@ -74,13 +74,7 @@ class Walk {
     Walk(const World& world, Input& in) : world_(world), in_(in) {
         const uint8_t bits = in.byte();
         kv_type_ = 1 + (bits & 1);
-        context_ = new_context(world.target, kv_type_, 1 + in.byte() % kBatch, 1 + (bits >> 1 & 1),
-                               (bits & 12) == 12, in_.byte() % 5 - 1);
-        pillion_pair_config config;
-        pillion_pair_config_init(&config, sizeof config);
-        config.dense_head = bits >> 4 & 1;
-        pillion_model* drafter = world.drafters[bits >> 5 & 3];
-        must(pillion_pair_new(context_, kind_of(drafter), drafter, &config, &pair_));
+        make(bits);
         pillion_sampler_config sampling;
         pillion_sampler_config_init(&sampling, sizeof sampling);
         sampling.temperature = bits & 128 ? 1.0f : 0, sampling.seed = 1 + in.byte();
@@ -94,6 +88,16 @@ class Walk {
     void step();
 
   private:
+    void make(uint8_t bits) {
+        context_ = new_context(world_.target, kv_type_, 1 + in_.byte() % kBatch,
+                               1 + (bits >> 1 & 1), (bits & 12) == 12, in_.byte() % 5 - 1);
+        pillion_pair_config config;
+        pillion_pair_config_init(&config, sizeof config);
+        config.dense_head = bits >> 4 & 1;
+        pillion_model* drafter = world_.drafters[bits >> 5 & 3];
+        must(pillion_pair_new(context_, kind_of(drafter), drafter, &config, &pair_));
+    }
+    void save_and_load();
     std::vector<int32_t> some() {
         std::vector<int32_t> t(1 + in_.byte() % 12);
         for (int32_t& x : t) x = in_.byte() % 8;
@@ -160,10 +164,26 @@ void Walk::round() {
     if (ran) compare(n);
 }
 
+// The text goes on in another context, of any sizes and with any drafter.
+void Walk::save_and_load() {
+    size_t n = 0;
+    pillion_context_get_state(context_, sampler_, nullptr, 0, &n);
+    std::vector<uint8_t> state(n);
+    must(pillion_context_get_state(context_, sampler_, state.data(), n, &n));
+    pillion_pair_free(pair_);
+    pillion_context_free(context_);
+    pair_ = nullptr, context_ = nullptr;
+    make(in_.byte());
+    size_t n_run = 1;
+    must(pillion_context_set_state(context_, sampler_, state.data(), n, &n_run));
+    if (n_run != 0) broken("tokens ran for a saved state");
+    waiting_.clear();
+}
+
 void Walk::step() {
     const bool is_long = in_.chance(140);  // several windows, and at times a ring
     const std::vector<int32_t> t = is_long ? long_text() : some();
-    const size_t kinds = 7;
+    const size_t kinds = 8;
     switch (in_.byte() % kinds) {
         case 0: {
             // Without outputs it is an answer, not a prompt.
@@ -200,6 +220,7 @@ void Walk::step() {
             compare(1);
             break;
         }
+        case 4: save_and_load(); break;
         default: round();
     }
     look();

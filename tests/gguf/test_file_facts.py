@@ -81,7 +81,7 @@ def test_an_unknown_type_shows_the_header(pillion, inspect, tmp_path, kind):
         assert sentence in str(caught.value) and str(path) in str(caught.value)
     with pytest.raises(
         pillion.UnsupportedModelError,
-        match=r"blk.1.ffn_up.weight has type .*can't be read for quantising",
+        match=r"blk.1.ffn_up.weight has type .*can't be read for quantizing",
     ):
         pillion.quantize(path, None, "Q8_0")
     done = command("inspect", path, "--json")

@@ -3,8 +3,8 @@
     python tests/golden/make_real_golden.py [NAME ...]                      make NAME.npz
     python tests/golden/make_real_golden.py --full-kl NAME LOGITS.npy      exact divergence
 
-The weights of the GGUF file are dequantised exactly and run by transformers in float32, so the
-difference to pillion is pillion's alone, not the quantisation's.  Making needs torch,
+The weights of the GGUF file are dequantized exactly and run by transformers in float32, so the
+difference to pillion is pillion's alone, not the quantization's.  Making needs torch,
 transformers, tokenizers and gguf; `compare` needs numpy only.
 
 NAME.npz (gemma3-270m, smollm2-135m), for the first 512 tokens of tests/data/text-en.txt:
@@ -137,7 +137,7 @@ def llama_config(keys):
 
 
 def load(path):
-    """The transformers model with the dequantised weights of the file."""
+    """The transformers model with the dequantized weights of the file."""
     import gguf
     import torch
     import transformers

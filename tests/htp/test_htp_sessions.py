@@ -66,7 +66,7 @@ def test_a_model_that_no_number_of_sessions_holds(tiny):
     assert kind == "OutOfMemoryError"
     assert (
         "MB need" in sentence
-        and "sessions of 0 MB each, there are at most 4: take a smaller model or quantisation"
+        and "sessions of 0 MB each, there are at most 4: take a smaller model or quantization"
         in sentence
     )
 

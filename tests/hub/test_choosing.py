@@ -14,7 +14,7 @@ def choose(pillion):
             "a/b",
             "main",
             "0" * 40,
-            tuple(RemoteFile(name, 10**6 * n, "e") for n, name in enumerate(files.split(), 1)),
+            tuple(RemoteFile(name, n << 20, "e") for n, name in enumerate(files.split(), 1)),
             cached_only=cached_only,
         )
         found = choosing.choose(listing, parse_name("repo_id", f"a/b{wanted}"), **options)
@@ -79,9 +79,9 @@ def test_a_drafter_is_preferred_where_one_is_sought(choose):
     "files, wanted, sentence",
     [
         (UNSLOTH, ":Q9_9", "a/b has no quantization Q9_9; it has BF16, Q3_K_M, Q4_0, Q4_K_M, "),
-        ("a.gguf b.gguf", ":Q4_0", "it has a.gguf (1.0 MB), b.gguf (2.0 MB)"),
+        ("a.gguf b.gguf", ":Q4_0", "it has a.gguf (1.0 MiB), b.gguf (2.0 MiB)"),
         (UNSLOTH, ":z.gguf", "a/b has no GGUF file z.gguf; it has BF16/g-it-BF16-00001"),
-        (UNSLOTH, ":*mmproj*", "fits no model of a/b, only mmproj-F16.gguf (4.0 MB)"),
+        (UNSLOTH, ":*mmproj*", "fits no model of a/b, only mmproj-F16.gguf (4.0 MiB)"),
         ("mmproj-F16.gguf README.md", "", "a/b holds no model, only mmproj-F16.gguf"),
         ("config.json model.safetensors", "", "a/b has no GGUF file; it has model.safetensors"),
         ("README.md", ":Q4_0", "a/b has no GGUF file; it has 1 other files"),
@@ -95,7 +95,7 @@ def test_nothing_fits(pillion, choose, refused, files, wanted, sentence):
 @pytest.mark.parametrize(
     "wanted, sentence",
     [
-        (":Q4_0", "a/b has 2 models in Q4_0: a-Q4_0.gguf (1.0 MB), b-Q4_0.gguf (2.0 MB); name"),
+        (":Q4_0", "a/b has 2 models in Q4_0: a-Q4_0.gguf (1.0 MiB), b-Q4_0.gguf (2.0 MiB); name"),
         (":*Q4_0*", "*Q4_0* fits 2 models of a/b: a-Q4_0.gguf"),
         ("", "a/b has 2 models in Q4_0: a-Q4_0.gguf"),
     ],

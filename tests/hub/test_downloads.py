@@ -33,7 +33,7 @@ def test_breaks_without_end(pull, standin, cache, pillion, refused, tiny_target)
     standin.faults.break_after, standin.faults.breaks = {TARGET: 4_000_000}, 1
     standin.faults.status = {TARGET: AfterTheFirst([503] * 9)}
     sentence = refused(pillion.HubUnreachableError, pull, PAIR)
-    assert "of 10.4 MB of" in sentence and "pull again to go on from there" in sentence
+    assert "of 9.9 MiB of" in sentence and "pull again to go on from there" in sentence
     (part,) = unfinished(cache)
     kept = part.stat().st_size
     standin.faults.status = {}
@@ -127,8 +127,8 @@ def test_no_room(pull, cache, pillion, refused, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 9, 1000))
     sentence = refused(pillion.DiskFullError, pull, PAIR)
-    assert sentence.startswith(f"{TARGET} needs 10.4 MB, and {cache}")
-    assert "1.0 kB free: make room, or set HF_HOME" in sentence
+    assert sentence.startswith(f"{TARGET} needs 9.9 MiB, and {cache}")
+    assert "1000 B free: make room, or set HF_HOME" in sentence
 
 
 def test_the_disk_fills_up(pull, cache, pillion, refused, monkeypatch):
@@ -143,7 +143,7 @@ def test_the_disk_fills_up(pull, cache, pillion, refused, monkeypatch):
 
     monkeypatch.setattr(Download, "_take", full)
     sentence = refused(pillion.DiskFullError, pull, PAIR)
-    assert "is full after 2." in sentence and "which are kept" in sentence
+    assert "is full after 1.9 MiB" in sentence and "which are kept" in sentence
     assert unfinished(cache)
     monkeypatch.undo()
 

@@ -174,10 +174,10 @@ def test_a_drafter_that_fits_by_width_alone(pillion, of_hub, monkeypatch, caplog
 
     make_slots = opening._make_slots
 
-    def refuse(opened, parts, found, parallel):
+    def refuse(opened, parts, found):
         if parts.drafter is not None:
             raise pillion.PairingError("the vocabularies differ")
-        make_slots(opened, parts, found, parallel)
+        make_slots(opened, parts, found)
 
     monkeypatch.setattr(opening, "_make_slots", refuse)
     with caplog.at_level(logging.WARNING, "pillion"):

@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def heads(pillion):
-    from pillion.hub import gguf_head
+    from pillion import gguf_head
 
     return gguf_head
 

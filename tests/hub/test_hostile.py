@@ -58,8 +58,10 @@ def hostile():
     server.handle_error = lambda *_: None
     server.url = f"http://127.0.0.1:{server.server_address[1]}"
     server.info, server.file = listing(), Handler.give
+    server.stopped = threading.Event()
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     yield server
+    server.stopped.set()
     server.shutdown()
     server.server_close()
 
@@ -228,6 +230,67 @@ def test_the_password_of_an_endpoint_is_never_shown(pull, pillion, caplog):
     with pytest.raises(pillion.UsageError) as caught:
         pull(endpoint="ftp://user:secret@host")
     assert "secret" not in str(caught.value)
+
+
+def drip(handler, begin, part, seconds):
+    """An answer that begins like this, and goes on in parts, one every so many seconds."""
+    handler.send_response(200)
+    handler.send_header("ETag", f'"{SHA256}"')
+    handler.send_header("X-Repo-Commit", COMMIT)
+    handler.send_header("Content-Length", str(len(DATA)))
+    handler.end_headers()
+    if handler.command == "HEAD":
+        return
+    handler.wfile.write(begin)
+    while not handler.server.stopped.wait(seconds):
+        handler.wfile.write(part)
+
+
+@pytest.fixture
+def limits(pillion, monkeypatch):
+    from pillion.hub import limits
+
+    monkeypatch.setattr(limits, "MOST_BYTES", 50_000)
+    monkeypatch.setattr(limits, "SECONDS", 0.5)
+    return limits
+
+
+def test_a_listing_without_end(pull, hostile, pillion, refused, limits):
+    hostile.info = said(b'{"id": "' + b"x" * 10**6)
+    assert "more than 48.8 KiB" in refused(pillion.HubUnreachableError, pull)
+
+
+def test_a_listing_that_drips(pull, hostile, pillion, refused, limits):
+    hostile.info = lambda handler: drip(handler, b"{", b" ", 0.02)
+    sentence = refused(pillion.HubUnreachableError, pull)
+    assert "did not end its answer about a/b in 0.5 s" in sentence
+
+
+def test_a_search_without_end(pillion, hostile, cache, refused, limits):
+    hostile.info = said(b"[" + b" " * 10**6)
+
+    def search():
+        pillion.hub.client.Hub(endpoint=hostile.url, cache_dir=cache).search("a", "b")
+
+    assert "more than 48.8 KiB" in refused(pillion.HubUnreachableError, search)
+
+
+def test_limits_are_of_our_calls_only(hostile, limits):
+    from huggingface_hub import get_session
+
+    with limits.limited(None):
+        pass
+    hostile.info = said(b"x" * 10**5)
+    assert len(get_session().get(f"{hostile.url}/api/models").content) == 10**5
+
+
+def test_a_file_that_drips(pull, hostile, pillion, refused, monkeypatch):
+    from pillion.hub import downloading
+
+    monkeypatch.setattr(downloading, "STALL_SECONDS", 0.3)
+    hostile.file = lambda handler: drip(handler, DATA[:1000], b"z", 0.02)
+    sentence = refused(pillion.HubUnreachableError, pull)
+    assert "less than 64.0 KiB in 0.3 s" in sentence and "pull again" in sentence
 
 
 LONG = "x" * 10**6

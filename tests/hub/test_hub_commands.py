@@ -18,7 +18,7 @@ def test_pull(pillion_says, cache):
     code, out, err = pillion_says("pull", PAIR)
     model, drafter = out.splitlines()
     assert (code, err) == (0, "")
-    assert model.startswith(f"model: {cache}") and model.endswith("(10.4 MB, Q4_0, the only one)")
+    assert model.startswith(f"model: {cache}") and model.endswith("(9.9 MiB, Q4_0, the only one)")
     assert drafter.startswith(f"drafter: {cache}") and drafter.endswith(ASSISTANT)
 
 
@@ -146,7 +146,7 @@ def test_list_and_rm(pillion_says):
     found = json.loads(pillion_says("list", "--json")[1])
     assert [one["kind"] for one in found] == ["target", "drafter"]
     assert found[0]["pairs_with"] == [f"{SISTER}:gemma-4-alone-it-assistant-Q8_0.gguf"]
-    assert pillion_says("rm", ALONE)[:2] == (0, "10.4 MB freed\n")
+    assert pillion_says("rm", ALONE)[:2] == (0, "9.9 MiB freed\n")
     assert len(json.loads(pillion_says("list", "--json")[1])) == 1
 
 

@@ -52,7 +52,7 @@ def test_a_folder_in_place_of_a_file(pillion, pull, refused, blob):
 def test_a_cached_drafter_is_no_model(pillion, pull, refused):
     pull(f"{PAIR}:{ASSISTANT}")
     sentence = refused(pillion.NotOnHubError, pull, PAIR, local_files_only=True)
-    assert sentence == f"the cache's copy of {PAIR} holds no model, only {ASSISTANT} (1.8 MB)"
+    assert sentence == f"the cache's copy of {PAIR} holds no model, only {ASSISTANT} (1.7 MiB)"
     pull(SISTER)
     assert pull(SISTER, local_files_only=True).kind == "drafter"
 
@@ -82,9 +82,9 @@ def test_a_list_for_a_narrow_terminal(pillion_says, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert pillion_says("list")[1].splitlines() == [
         ALONE,
-        "  gemma-4-alone-it-Q4_0.gguf  10.4 MB  target  Q4_0",
+        "  gemma-4-alone-it-Q4_0.gguf  9.9 MiB  target  Q4_0",
         f"    pairs with {SISTER}:gemma-4-alone-it-assistant-Q8_0.gguf",
         SISTER,
-        "  gemma-4-alone-it-assistant-Q8_0.gguf  1.8 MB  drafter  Q8_0",
+        "  gemma-4-alone-it-assistant-Q8_0.gguf  1.7 MiB  drafter  Q8_0",
         f"    pairs with {ALONE}:gemma-4-alone-it-Q4_0.gguf",
     ]

@@ -181,6 +181,7 @@ WRONG = {
     "columns is 'reasoning'": {"prompt": "q", "columns": "reasoning"},
     "on_error is 'skip'": {"prompt": "q", "on_error": "skip"},
     "needs a response_format": {"messages": "q", "columns": ["parsed"]},
+    "stream has no use here": {"prompt": "q", "stream": True},
     "parallel is 0": {"prompt": "q", "parallel": 0},
 }
 

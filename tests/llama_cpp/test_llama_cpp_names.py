@@ -278,10 +278,10 @@ def test_llm_names_what_to_use(pillion, tiny_target):
                     getattr(llm, name)
                 assert not hasattr(llm, name)
         for call in (llm.complete, llm.generate):
-            for name in CALLS:
+            for name in CALLS.keys() - ({"n"} if call == llm.complete else set()):
                 with pytest.raises(pillion.UsageError, match=f"no argument '{name}': "):
                     call("a", **{name: None})
-        for name in CALLS:
+        for name in CALLS.keys() - {"n"}:
             with pytest.raises(pillion.UsageError, match=f"no argument '{name}': "):
                 llm.chat([{"role": "user", "content": "a"}], **{name: None})
         assert (llm.n_embd(), llm.tokenize("\n", add_bos=False)) == (192, [llm.token_nl()])

@@ -169,5 +169,6 @@ def test_the_sentences_name_what_exists(pillion):
     offered = " ".join([*names.LLM.values(), *names.CALLS.values(), *names.METHODS.values()])
     for word in ("seed", "reset", "render_chat", "speculation", "pair", "name"):
         assert f"LLM.{word}" in offered and hasattr(pillion.LLM, word) or word == "name"
-    for owner, word in (("Context", "sync"), ("Context", "match"), ("Context", "logprobs")):
+    offers = ("LLM.save", "LLM.load", "Context.match", "Context.logprobs")
+    for owner, word in (one.split(".") for one in offers):
         assert f"{owner}.{word}" in offered and hasattr(getattr(pillion, owner), word)

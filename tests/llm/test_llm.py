@@ -319,7 +319,7 @@ def test_wrong_options(toy_llm, fake, options):
 
 
 def test_seeds(toy_llm, fake, toy_file):
-    hot = {"temperature": 5.0, "max_tokens": 40}
+    hot = {"temperature": 5.0, "max_tokens": 40, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
     assert text_of(toy_llm.complete("a", seed=1, **hot)) == text_of(
         toy_llm.complete("a", seed=1, **hot)
     )
@@ -336,7 +336,7 @@ def test_bias(toy_llm):
 
 
 def test_suppressed_tokens_never_come(fake, strings, toy_file):
-    with fake.LLM(toy_file({"fake.suppress": "260"}), n_ctx=64) as llm:
+    with fake.LLM(toy_file({"tokenizer.ggml.suppress_tokens": "[260]"}), n_ctx=64) as llm:
         strings.script(4, [260, 260, 260])
         for bias in (None, {260: 50.0}):
             generation = llm.generate("abc", max_tokens=3, temperature=0, logit_bias=bias).run()
@@ -396,7 +396,7 @@ def test_close_ends_a_generation(toy_llm, strings, fake):
 
 def test_a_failed_step_ends_the_generation_and_not_the_llm(toy_llm, strings, fake):
     """What was written before it comes out first."""
-    strings.fail("pillion_pair_run", 23, "the device is gone")
+    strings.fail("pillion_pair_step", 23, "the device is gone", after=1)
     generation = toy_llm.generate("abc", temperature=0)
     assert next(generation).text == "d"
     with pytest.raises(fake.DeviceLostError):

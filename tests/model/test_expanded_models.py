@@ -108,7 +108,7 @@ def test_inspect_names_the_types_and_tells_the_memory(pillion, made):
 
 @pytest.mark.parametrize("kind", oc.EXPANDED)
 def test_quantize_reads_them(pillion, made, tmp_path, kind):
-    """As F32 the values come out exactly; another quantised type has to be allowed."""
+    """As F32 the values come out exactly; another quantized type has to be allowed."""
     file, plain = made("tiny-llama", kind)
     out = tmp_path / "out.gguf"
     pillion.quantize(file, out, "F32", allow_requantize=True)
@@ -130,7 +130,7 @@ def test_a_factor_of_a_whole_tensor_is_no_detail(pillion, made, tmp_path):
         file, tmp_path / "half.gguf", tensors={name: (np.full(1, 0.5, np.float32), "F32")}
     )
     with pytest.raises(
-        pillion.PillionError, match=f"tensor {name}: a factor for a whole quantised tensor"
+        pillion.PillionError, match=f"tensor {name}: a factor for a whole quantized tensor"
     ):
         pillion.Model.open(half)
 

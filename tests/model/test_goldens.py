@@ -41,7 +41,7 @@ def test_logits_and_hidden_rows(shape):
     assert nmse(hidden[: len(golden["long.hidden"])], golden["long.hidden"]) < NMSE
 
 
-def test_quantised_cache_stays_close(shape):
+def test_quantized_cache_stays_close(shape):
     model, golden = shape
     logits, _ = outputs(model, golden["long.ids"].tolist(), kv_type="q8_0")
     assert nmse(logits[golden["long.logit_rows"]], golden["long.logits"]) < NMSE_Q8

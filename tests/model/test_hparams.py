@@ -600,7 +600,7 @@ def change(tensors, name, kind=None, dims=None, drop=False):
             "I8",
             None,
             UNSUPPORTED,
-            "type I8 is not supported here (F32, F16, BF16 or quantised)",
+            "type I8 is not supported here (F32, F16, BF16 or quantized)",
         ),
     ],
 )

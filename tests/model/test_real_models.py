@@ -1,4 +1,4 @@
-"""Real files against transformers running the dequantised weights in float32
+"""Real files against transformers running the dequantized weights in float32
 (tests/golden/make_real_golden.py)."""
 
 import sys
@@ -66,7 +66,7 @@ def test_ids_are_the_reference_s(real):
 
 
 def test_greedy_text_is_sensible(real):
-    """Equal to the reference as far as its choice is clear: quantised activations may decide near
+    """Equal to the reference as far as its choice is clear: quantized activations may decide near
     ties otherwise."""
     name, model = real
     golden = np.load(GOLDEN / f"{name}.npz")

@@ -28,7 +28,7 @@ def values(t):
 
 
 def write(path, arrays, arch="llama", **keys):
-    """A file that holds any tensors; quantising asks for no model."""
+    """A file that holds any tensors; quantizing asks for no model."""
     writer = gguf.GGUFWriter(path, arch)
     writer.add_uint32(f"{arch}.block_count", keys.pop("n_layers", 1))
     for name, value in keys.items():
@@ -152,7 +152,7 @@ def test_every_type_runs(pillion, tmp_path, tiny_target, name, kind):
                 assert np.isfinite(context.logits()).all()
 
 
-def test_quantised_text_stays_close(pillion, tmp_path, tiny_target):
+def test_quantized_text_stays_close(pillion, tmp_path, tiny_target):
     prompt = "Genesis 1\n\nIn the beginning"
     exact = pillion.LLM(tiny_target, drafter=None)
     ids = exact.tokenizer.encode(prompt)

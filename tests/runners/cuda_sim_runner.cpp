@@ -1,9 +1,11 @@
 // Tests the emulation itself (backends/cuda/sim): its primitives, and that it reports mistakes.
-// Also tests the table of attention plans. `runner` prints one line for each fault and a summary;
-// its exit code is not 0 if there was one. Run by tests/cuda/test_cuda_emulation.py.
+// Also tests the table of attention plans, the blocks of segments and the captured runs. `runner`
+// prints one line for each fault and a summary; its exit code is not 0 if there was one. Run by
+// tests/cuda/test_cuda_emulation.py.
 #include <math.h>
 #include <stdio.h>
 
+#include <algorithm>
 #include <functional>
 #include <random>
 #include <string>
@@ -11,7 +13,8 @@
 
 #include "backends/cuda/device/host.h"
 #include "backends/cuda/device/mma.h"
-#include "backends/cuda/kernels/attention.h"
+#include "backends/cuda/kernels/attention_common.h"
+#include "backends/cuda/replay_cache.h"
 
 using namespace pillion::cuda;
 using pillion::KvType;
@@ -413,7 +416,82 @@ static int test_plans() {
     CHECK(attn_plan({512, 8, 2, 64, 4096, 0, 4096, KvType::f16}, {48 << 10, 8}).kernel ==
               AttnKernel::decode,
           "little: no tile");
+    // Of several segments: blocks for the longest, scratch for all.
+    const AttnPlan alone = attn_plan({256, 8, 2, 4, 4096, 0, 4096, KvType::f16}, limits);
+    const AttnPlan four =
+        attn_plan({256, 8, 2, 16, 4096, 0, 4096, KvType::f16, false, 4, 1}, limits);
+    CHECK(four.kernel == AttnKernel::decode && four.rows == 4 && alone.rows == 8 &&
+              four.split == alone.split && four.scratch_floats == 4 * alone.scratch_floats,
+          "four rows of four sequences");
     return n;
+}
+
+// ---- segments: each vector of a run is in one block ----
+
+static pillion::StepState random_run(std::mt19937& rng) {
+    pillion::StepState state = {};
+    const int n = 1 + int(rng() % PILLION_SEGMENTS_MAX), longest = 1 + int(rng() % 40);
+    for (int i = 0; i < n; i++) {
+        state.segments[i] = {state.rows, 1 + int(rng() % unsigned(longest)), int(rng() % 1000), i};
+        state.rows += state.segments[i].n_rows;
+    }
+    state.n_segments = n;
+    state.out_rows = int(rng() % unsigned(state.rows + 1));
+    return state;
+}
+
+template <int Size>
+static void check_blocks(const pillion::StepState& state, bool is_out, int gqa) {
+    AttnCall a = {};
+    a.n_head = gqa, a.n_head_kv = 1;
+    a.rows = {&state, is_out, is_out ? state.out_rows : state.rows, state.n_segments};
+    AttnPlan plan;
+    plan.rows = Size;
+    std::vector<int> times(size_t(a.rows.bound) * size_t(gqa));
+    bool right = true;
+    for (int number = 0; number < int(attn_blocks(plan, a.rows, gqa)); number++) {
+        const AttnRows rows = rows_of_block<Size>(a, 0, number);
+        for (int v = first_of_block<Size>(rows, number), end = v + Size;
+             v < std::min(end, rows.n_vectors); v++) {
+            times[rows.index(v)]++;
+            const RunRows::Place place = a.rows.place(int(rows.index(v)) / gqa);
+            right &= place.segment == rows.segment && place.position == rows.position + v / gqa;
+        }
+    }
+    for (const int n : times) right &= n == 1;
+    CHECK(right, std::to_string(state.n_segments) + " segments of " + std::to_string(state.rows) +
+                     " rows in blocks of " + std::to_string(Size));
+}
+
+static void test_blocks() {
+    std::mt19937 rng(18);
+    for (int i = 0; i < 40; i++) {
+        const pillion::StepState state = random_run(rng);
+        for (const bool is_out : {false, true})
+            for (const int gqa : {1, 3, 4, 16}) {
+                check_blocks<1>(state, is_out, gqa), check_blocks<4>(state, is_out, gqa);
+                check_blocks<8>(state, is_out, gqa), check_blocks<64>(state, is_out, gqa);
+            }
+    }
+}
+
+// ---- captured runs ----
+
+static void test_replays() {
+    const auto stream = Stream::create(0).value_or_throw();
+    const auto capture = [&] {
+        Replay::begin(*stream);
+        return Replay::end(*stream);
+    };
+    ReplayCache<int> cache(3);
+    CHECK(!cache.find(1), "none at first");
+    const Replay* const first = cache.add(1, capture());
+    cache.add(2, capture()), cache.add(3, capture());
+    CHECK(first && cache.find(1) == first && cache.size() == 3, "each has its own");
+    cache.add(4, capture());
+    CHECK(cache.size() == 3 && cache.find(1) == first && !cache.find(2) && cache.find(3),
+          "the one that served least recently makes room");
+    CHECK(!cache.add(5, nullptr) && cache.size() == 3, "a failed capture is none");
 }
 
 int main() {
@@ -422,6 +500,8 @@ int main() {
     test_formats();
     test_streams();
     const int plans = test_plans();
+    test_blocks();
+    test_replays();
     printf("%d plans, %d checks, %d failures\n", plans, test::checks, test::failures);
     return test::failures ? 1 : 0;
 }

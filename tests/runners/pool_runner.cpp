@@ -73,7 +73,7 @@ void one_plan(ThreadPool& pool, std::mt19937& random, int runs) {
     for (int r = 0; r < runs; r++) {
         places.assign(kPlaces, 0);
         pool.cancel.store(false);
-        const bool finished = pool.run(raw.data(), n_steps, RunInfo{0, 1, 1});
+        const bool finished = pool.run(raw.data(), n_steps, RunInfo(one_segment(0, 1, 1)));
         if (finished == cancelled || places != expected) g_failures++;
     }
     pool.cancel.store(false);

@@ -32,7 +32,7 @@ def test_prefill_decode_logits(context):
     assert [int(context.logits(row).argmax()) for row in range(3)] == [101, 102, 103]
     logits = context.logits()
     assert logits.dtype == np.float32 and logits.shape == (261,)
-    assert context.hidden().shape == (8,)
+    assert context.hidden().shape == (32,)
 
 
 def test_tokens_of_any_kind(context, fake):
@@ -128,7 +128,8 @@ def test_logprobs_and_score(context, fake):
     scores = context.score([97, 98, 99, 97])
     assert scores.shape == (3,)
     assert scores[0] > -0.1 and scores[1] > -0.1 and scores[2] < -7
-    assert context.score([97]).shape == (0,)
+    with pytest.raises(fake.UsageError, match="two tokens"):
+        context.score([97])
 
 
 def test_arguments_are_checked(model, fake):
@@ -157,7 +158,8 @@ def test_arguments_are_checked(model, fake):
 
 
 def test_describe(context):
-    assert context.describe()["table"] == "generic"
+    described = context.describe()
+    assert described["n_ctx"] == 64 and described["scratch_bytes"] > 0
     assert "64 positions" in repr(context)
 
 
@@ -226,7 +228,9 @@ def test_closing_during_a_run_frees_nothing_under_its_feet(model, strings, under
 
 
 def test_work_and_limits(context, fake):
-    assert context.work(3, 2) == fake.Work(multiply_adds=300, weight_bytes=50, kv_bytes=6)
+    one, three = context.work(1, 1), context.work(3, 2)
+    assert three.multiply_adds > 2 * one.multiply_adds > 0
+    assert three.weight_bytes == one.weight_bytes > 0 and three.kv_bytes > one.kv_bytes > 0
     assert context.limits() == fake.Limits(read_bytes_per_second=1e9, multiply_adds_per_second=1e10)
     with pytest.raises(fake.UsageError):
         context.work(1, 2)

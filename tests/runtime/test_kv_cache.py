@@ -57,6 +57,19 @@ def test_stores_do_not_overlap():
         c.extent(5)
 
 
+@pytest.mark.parametrize("swa_full", [False, True])
+def test_going_back_to_nothing_forgets_how_far_the_ring_was_written(swa_full):
+    """A first prompt that is broken off goes back to 0; the next text can drop its rows."""
+    c = cache([SLIDING, FULL], 16, 1000, 128, swa_full)
+    for _ in range(5):
+        c.begin_write(100)
+        c.end_write(100)
+    c.rewind(0)
+    c.begin_write(5)
+    c.end_write(5)
+    assert c.length == 5 and all(c.can_rewind(n) for n in range(6))
+
+
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("write"), st.integers(1, 60)), st.tuples(st.just("back"), st.floats(0, 1))

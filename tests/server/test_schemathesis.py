@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from toy_model import toy_model
 
 pytest.importorskip("schemathesis")
 pytest.importorskip("fastapi", reason="the extra `server` is not installed")
@@ -21,7 +22,7 @@ CONFIG = '[checks]\npositive_data_acceptance.expected-statuses = ["2xx", "400", 
 @pytest.fixture(scope="module")
 def url(fake, tmp_path_factory):
     file = tmp_path_factory.mktemp("schemathesis") / "toy.gguf"
-    file.write_text("fake\n", encoding="utf-8")
+    file.write_bytes(toy_model({}))
     with fake.LLM(file, chat_template=TEMPLATE, n_ctx=256) as llm:
         with served(fake, llm) as (url, _):
             yield url

@@ -193,7 +193,7 @@ def test_who_reads_nothing_is_left(serve, strings):
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_lost_device_shows_in_the_health(serve, strings, stream):
     with serve() as server:
-        strings.fail("pillion_pair_run", 23, "the device is gone")
+        strings.fail("pillion_pair_step", 23, "the device is gone", after=1)
         response = server.post(PATH, body(stream=stream))
         error = events(response)[-1]["error"] if stream else error_of(response, 503, "unavailable")
         assert "the device is gone" in error["message"]

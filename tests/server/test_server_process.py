@@ -67,7 +67,7 @@ def start():
 
 @pytest.fixture
 def toy(fake, toy_file):
-    return toy_file({"general.name": '"Toy"', "fake.arch": '"gemma4"'})
+    return toy_file({"general.name": '"Toy"'})
 
 
 def is_busy(url):

@@ -245,7 +245,7 @@ def test_the_prompt_is_run_once(fake, strings, toy_file, toy_drafter):
     """Over the fake, which counts all rows that run."""
     prompt, counted = "abc" * 20, []
     for drafter in (None, toy_drafter):
-        with fake.LLM(toy_file({"fake.arch": '"gemma4"'}), n_ctx=128, drafter=drafter) as llm:
+        with fake.LLM(toy_file(), n_ctx=128, drafter=drafter) as llm:
             before = strings.evaluated
             llm.complete(prompt, max_tokens=1)
             counted.append(strings.evaluated - before)

@@ -162,7 +162,7 @@ def test_rounds_of_the_reference(shape, greedy):
         assert accepted[: len(reference) - 1] == reference[: len(accepted)][: len(reference) - 1]
 
 
-def test_quantised_cache_drafts_closely(shape):
+def test_quantized_cache_drafts_closely(shape):
     with shape.pair(kv_type="q8_0") as pair:
         pair.sync(shape.ids("long"))
         first = pair.draft(int(shape.golden["long.next"]), 1)

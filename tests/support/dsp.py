@@ -11,12 +11,12 @@ import numpy as np
 
 from op_table import FORMATS, OPS
 
-VERSION, PLAN_MAGIC, SIM_MAGIC, SLOTS, SLACK, NOWHERE = 2, 0x4C505448, 0x53505448, 32, 128, 0xFFFF
+VERSION, PLAN_MAGIC, SIM_MAGIC, SLOTS, SLACK, NOWHERE = 3, 0x4C505448, 0x53505448, 32, 128, 0xFFFF
 NONE, MAP, UNMAP, PREPARE, RUN, RELEASE, INFO, STOP = range(8)
 OK, REFUSED, FAILED, CANCELLED, INJECTED = 0, -1, -2, -3, -4
 WHY = (
     "NONE VERSION MESSAGE BUFFER MAP PLAN OP OPERAND DTYPE LAYOUT "
-    "SHAPE BOUNDS ALIGNMENT PARAMS TILING STATE TOKEN MEMORY"
+    "SHAPE BOUNDS ALIGNMENT PARAMS TILING STATE TOKEN MEMORY SEGMENT TABLE PAGE"
 ).split()
 FAIL, DIE, SLEEP = 1, 2, 3
 USECS, PACKETS, INSTRUCTIONS, HVX = range(4)  # what a profile counts
@@ -40,13 +40,17 @@ TILING = np.dtype(
         for n in ("scratch_offset", "scratch_bytes", "fetch_groups", "fetch_bytes", "vtcm_offset")
     ]
 )
+PAGES = np.dtype(
+    [("buffer", "<u2"), ("reserved", "<u2")]
+    + [(n, "<u4") for n in ("offset", "stride", "entries", "sequences", "n_pages")]
+)
 OP = np.dtype(
     [
         ("code", "<u2"),
         ("rows", "u1"),
         ("n", "u1"),
         ("layer", "<i4"),
-        ("reserved", "<u4", 6),
+        ("pages", PAGES),
         ("params", "u1", 64),
         ("tiling", TILING),
     ]
@@ -84,7 +88,7 @@ CONTROL = np.dtype(
     ]
     + [("slot", MESSAGE, SLOTS)]
 )
-STATE_BYTES = 16
+STATE_BYTES = 2048
 assert (TENSOR.itemsize, OP.itemsize, MESSAGE.itemsize, CONTROL.itemsize) == (
     32,
     384,
@@ -191,11 +195,25 @@ class Dsp:
         """plan: uint8 array in the heap (plan_bytes)."""
         return self.send(PREPARE, (number, 0, self.offset(plan)))
 
-    def run(self, pos, rows, out_rows=0, number=0, cancel=None, profile=None, timeout=120):
+    def run(
+        self,
+        pos,
+        rows,
+        out_rows=0,
+        number=0,
+        cancel=None,
+        profile=None,
+        timeout=120,
+        segments=None,
+    ):
+        """segments: (row, rows, position, row of the page table) each, in place of one."""
+        segments = [(0, rows, pos, 0)] if segments is None else segments
         state = self.heap.bytes[-SLACK - STATE_BYTES - self.heap.bytes.size % 8 :][
             :STATE_BYTES
         ].view(np.int32)
-        state[:4] = pos, rows, out_rows, 0
+        state[:4] = rows, out_rows, len(segments), 0
+        for i, segment in enumerate(segments[:124]):
+            state[16 + 4 * i :][:4] = segment
         words = [number, 0, self.offset(state)]
         for array in (cancel, profile):
             words += [NOWHERE, 0] if array is None else [0, self.offset(array)]

@@ -34,7 +34,7 @@ def rows_of_table(case):
 
 
 def activations(x):
-    """What a quantised product sees of its input: q * d per 32 inputs, to the bit
+    """What a quantized product sees of its input: q * d per 32 inputs, to the bit
     (activations.h)."""
     blocks = x.reshape(*x.shape[:-1], -1, 32)
     top = np.abs(blocks).max(-1, keepdims=True)
@@ -46,7 +46,7 @@ def activations(x):
 def product(weight, index, x):
     """x @ w.T and its bound: (steps + 6) roundings of the sum of the terms' sizes. Each fused step
     rounds a partial sum that the sizes bound, a term itself has six roundings at most; float
-    weights are a step an input, quantised ones a step or two a scale."""
+    weights are a step an input, quantized ones a step or two a scale."""
     w, size = weight.dequantized()[index].astype(np.float64), weight.sizes()[index]
     if weight.dtype in oc.QUANTS:
         x, steps = (

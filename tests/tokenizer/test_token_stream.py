@@ -8,7 +8,7 @@ EMOJI = "👩‍👩‍👧‍👦🏳️‍🌈🇩🇪👍🏽❤️각한국�
 
 @pytest.fixture
 def tokenizer(fake, strings, toy_file):
-    with fake.Model.open(toy_file({"fake.suppress": "260"})) as model:
+    with fake.Model.open(toy_file({"tokenizer.ggml.suppress_tokens": "[260]"})) as model:
         yield model.tokenizer
 
 
@@ -31,11 +31,11 @@ def test_text_that_utf8_cannot_hold(tokenizer):
 
 
 def test_special_tokens(tokenizer):
-    assert (tokenizer.bos, tokenizer.eos, tokenizer.unk, tokenizer.pad) == (256, 257, None, None)
+    assert (tokenizer.bos, tokenizer.eos, tokenizer.unk, tokenizer.pad) == (256, 257, 260, None)
     assert tokenizer.end_tokens == {257, 259}
     assert tokenizer.suppressed_tokens == [260]
     assert tokenizer.adds_bos and not tokenizer.adds_eos
-    assert tokenizer.model == "bytes" and len(tokenizer) == 261
+    assert tokenizer.model == "llama" and len(tokenizer) == 261
 
 
 def test_single_tokens(tokenizer, fake):

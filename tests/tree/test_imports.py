@@ -19,7 +19,7 @@ ROOMS = {
     "engine": set(),
     "llm": {"chat", "engine", "hub", "structured"},
     "convert": set(),
-    "benchmark": set(),
+    "benchmark": {"engine"},
     "llama_cpp": {"chat", "engine", "llm", "structured"},
     "server": {"chat", "engine", "llm", "structured"},
     "hub": set(),

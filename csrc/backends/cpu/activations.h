@@ -1,4 +1,4 @@
-// Activations in the form that the quantised matmul kernels read: blocks of 32 inputs as int8 with
+// Activations in the form that the quantized matmul kernels read: blocks of 32 inputs as int8 with
 // one f32 scale, and the sums that correct for unsigned weight codes and for the minima of
 // asymmetric formats.
 //

@@ -18,6 +18,7 @@
 #include "core/cpu_count.h"
 #include "core/error_boundary.h"
 #include "core/expand.h"
+#include "core/kv_lanes_strips.h"
 
 namespace pillion::cpu {
 namespace {
@@ -97,7 +98,11 @@ class CpuBackend final : public Backend {
     explicit CpuBackend(const KernelTable& table) : table_(table) {}
     const char* name() const override { return "cpu"; }
     bool is_host() const override { return true; }
+    bool batches() const override { return true; }
     const char* kv_layout() const override { return "lanes32"; }  // contract/kv_lanes.h
+    std::vector<KvStrip> kv_strips(const KvSpec& spec) const override {
+        return kv_lanes_strips(spec);
+    }
     MemoryInfo memory() const override { return host_memory(); }
 
     Json info_json() const override {
@@ -147,9 +152,11 @@ class CpuBackend final : public Backend {
     std::unique_ptr<Buffer> map_host(uint8_t* bytes, size_t size) override {
         return std::make_unique<MappedBuffer>(bytes, size);
     }
-    std::unique_ptr<Queue> make_queue(int n_threads) override {
-        return std::make_unique<ThreadPool>(
-            std::min(n_threads > 0 ? n_threads : usable_cpus(), 256));
+    Result<std::unique_ptr<Queue>> make_queue(int n_threads) override {
+        return to_result([&]() -> Result<std::unique_ptr<Queue>> {
+            return std::make_unique<ThreadPool>(
+                std::min(n_threads > 0 ? n_threads : usable_cpus(), 256));
+        });
     }
 
     Result<size_t> weight_bytes(const WeightSource& s) const override {
@@ -187,8 +194,9 @@ class CpuBackend final : public Backend {
     }
 
     size_t kv_bytes(const KvSpec& spec) const override {
-        return kv_head_bytes(spec.type, uint32_t(spec.head_dim), uint32_t(spec.capacity)) *
-               size_t(spec.n_kv_heads);
+        const auto slots = uint32_t(spec.page_slots());
+        return kv_head_bytes(spec.type, uint32_t(spec.head_dim), slots) * size_t(spec.n_kv_heads) *
+               size_t(spec.n_pages());
     }
 
     Result<std::unique_ptr<Plan>> compile(const Graph& graph, Queue& queue,

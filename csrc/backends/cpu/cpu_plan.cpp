@@ -17,8 +17,7 @@ class CpuPlan final : public Plan {
 
     Result<void> run(const StepState& state) override {
         if (const Result<void> fits = limits_.check(state); !fits) return fits;
-        finished_ = pool_.run(raw_.data(), int(raw_.size()),
-                              RunInfo{state.pos, state.rows, state.out_rows});
+        finished_ = pool_.run(raw_.data(), int(raw_.size()), RunInfo(state));
         return ok();
     }
     Result<void> wait() override {
@@ -129,7 +128,7 @@ class Compiler {
         const MatmulInput in = {
             table_,           n.layer, n.rows, rows(n.in[1]), int(graph_.value(n.in[1]).width),
             pool_.n_threads()};
-        // Float weights read the input itself, quantised ones its int8 blocks: two steps when a
+        // Float weights read the input itself, quantized ones its int8 blocks: two steps when a
         // group has both.
         std::vector<MatmulOutput> plain, quantized;
         for (size_t i = first; i < group_end_[first]; i++) {

@@ -40,7 +40,7 @@ inline size_t act_bytes(int inputs, int64_t columns) {
     return sizeof(ActBlock) * size_t(inputs / 32) * size_t(columns);
 }
 
-// Multiplies columns [0, columns) with panels [begin, end). act (quantised formats) lies tile after
+// Multiplies columns [0, columns) with panels [begin, end). act (quantized formats) lies tile after
 // tile: [block][columns of the tile]; x (float formats) is one pointer per column, out too.
 void multiply(const KernelTable& table, const PackedMatrix& m, int begin, int end,
               const ActBlock* act, const float* const* x, int columns, float* const* out);
@@ -75,7 +75,7 @@ struct MatmulOutput {
     PackedMatrix matrix;
     RowView out;
 };
-// Quantises the input once (act: room for its blocks; null for float weights), then one step over
+// Quantizes the input once (act: room for its blocks; null for float weights), then one step over
 // the panels of all matrices.
 void add_matmul_steps(StepList& steps, const MatmulInput& in, std::vector<MatmulOutput> outputs,
                       ActBlock* act);
@@ -91,11 +91,13 @@ struct AttendLayout {  // scratch that attention needs
     int vectors_max, partitions_max;
     size_t worker_offset, worker_floats;
 };
-AttendLayout attend_layout(const AttendParams& p, const KvSpec& spec, int rows_max, int n_threads);
+AttendLayout attend_layout(const AttendParams& p, const KvStore& store, int rows_max,
+                           int n_threads);
 void add_attend_steps(StepList& steps, const StepArgs& args);
-KvHead kv_head(const KvStore& store, int head);
+// The page of a head that holds the position of the sequence with this table row.
+KvHead kv_head(const KvStore& store, int head, int table, int position);
 
-// Centroid head: select the clusters, then multiply each cluster's rows. scratch: act (quantised
+// Centroid head: select the clusters, then multiply each cluster's rows. scratch: act (quantized
 // tables), one panel-aligned cluster of outputs per worker, and the chosen clusters.
 struct CentroidScratch { size_t chosen, act, worker, worker_floats, bytes; };
 CentroidScratch centroid_scratch(const PackedMatrix& table, const CentroidHeadParams& p,

@@ -37,7 +37,7 @@ struct PanelArgs {
     // of the matrix; the kernel writes nothing past it
     int rows;
     int inputs;
-    const ActBlock* act;    // quantised formats: [inputs / 32][act_columns], the first `columns`
+    const ActBlock* act;    // quantized formats: [inputs / 32][act_columns], the first `columns`
     const float* const* x;  // float formats (f32, f16, bf16): x[c][input]
     int columns, act_columns;
     float* const* out;  // out[c][row]
@@ -97,7 +97,7 @@ struct KernelTable {
     // Above 0: more columns than `matvec_most` go to `matvec` too, panel by panel in groups of at
     // most so many, which is faster there than `matmul`.
     int matvec_group[kFormats];
-    // Quantises one column of floats into blocks act[b * stride], b < inputs / 32.
+    // Quantizes one column of floats into blocks act[b * stride], b < inputs / 32.
     void (*quantize)(const float* x, int inputs, ActBlock* act, ptrdiff_t stride);
     // Runs the dot products of the matmuls at full speed, without reading memory: `rounds` times a
     // fixed number. Returns the multiply-adds. Null: the table does not measure this.

@@ -27,7 +27,7 @@ void pack_panels_permuted(Format format, const void* file_rows, const int32_t* f
                           int64_t rows, int inputs, int64_t begin, int64_t end, uint8_t* packed);
 
 // Reads one row as f32 values [inputs], from the packed matrix or from the file's layout. Both
-// equal, bit for bit, the format's definition (dequantisation of the gguf package).
+// equal, bit for bit, the format's definition (dequantization of the gguf package).
 void unpack_row(Format format, const uint8_t* packed, int64_t row, int inputs, float* out);
 void dequantize_row(Format format, const void* file_row, int inputs, float* out);
 

@@ -91,7 +91,8 @@ bool ThreadPool::parallel_for(int chunks, F&& body) {
     };
     const Loop loop(chunks, body);
     const CpuStep* step = &loop;
-    return run(&step, 1, RunInfo{0, 1, 1});
+    static const StepState state = one_segment(0, 1, 1);
+    return run(&step, 1, RunInfo(state));
 }
 
 }  // namespace pillion::cpu

@@ -11,6 +11,7 @@
 #include "backends/cuda/cuda_import.h"
 #include "backends/cuda/cuda_plan.h"
 #include "backends/cuda/cuda_queue.h"
+#include "backends/cuda/kernels/attention.h"
 #include "backends/cuda/kernels/limits.h"
 #include "backends/cuda/kv_layout.h"
 #include "core/cpu_count.h"
@@ -46,6 +47,8 @@ class CudaBackend final : public Backend {
                   {index, MemoryKind::device, kChunkBytes},
                   {index, MemoryKind::mapped, kChunkBytes / 4}} {}
     const char* name() const override { return "cuda"; }
+    bool batches() const override { return true; }
+    int few_rows() const override { return kDecodeTokens; }
 
     Json info_json() const override {
         const std::string major = std::to_string(device_.major);
@@ -83,9 +86,11 @@ class CudaBackend final : public Backend {
                                                       FileBuffer(index_, bytes, size));
     }
 
-    std::unique_ptr<Queue> make_queue(int n_threads) override {
-        const int threads = n_threads > 0 ? n_threads : usable_cpus();
-        return std::make_unique<CudaQueue>(index_, threads, Stream::create(index_));
+    Result<std::unique_ptr<Queue>> make_queue(int n_threads) override {
+        return to_result([&]() -> Result<std::unique_ptr<Queue>> {
+            const int threads = n_threads > 0 ? n_threads : usable_cpus();
+            return std::make_unique<CudaQueue>(index_, threads, Stream::create(index_));
+        });
     }
 
     Result<void> read(const ::pillion::Buffer& from, size_t offset, size_t bytes,
@@ -124,7 +129,12 @@ class CudaBackend final : public Backend {
     }
 
     const char* kv_layout() const override { return "planes"; }  // kv_layout.h
-    size_t kv_bytes(const KvSpec& spec) const override { return kv_planes(spec).bytes; }
+    size_t kv_bytes(const KvSpec& spec) const override {
+        return kv_planes(spec).bytes * size_t(spec.n_pages());
+    }
+    std::vector<KvStrip> kv_strips(const KvSpec& spec) const override {
+        return kv_plane_strips(spec);
+    }
 
     Result<std::unique_ptr<Plan>> compile(const Graph& graph, Queue& queue,
                                           const CompileOptions& options) override {

@@ -1,21 +1,12 @@
-// What a step of a run may have at most decides the grids; what it has is read on the device. Runs
-// of few rows are captured once per (rows, out rows, bucket of positions) and replayed; longer ones
-// are enqueued launch by launch, which their work hides.
-//
-// Outputs in buffers that the host reads are made in device memory and copied out when nobody needs
-// them any more: what comes after them (a head's soft-cap and argmax, the next draft step) must not
-// read across the bus.
+// Makes the steps of a graph.
 #include "backends/cuda/cuda_plan.h"
-
-#include <string.h>
 
 #include <algorithm>
 #include <map>
 
 #include "backends/cuda/cuda_buffer.h"
-#include "backends/cuda/cuda_steps.h"
+#include "backends/cuda/cuda_runs.h"
 #include "backends/cuda/kernels/attention.h"
-#include "core/error_boundary.h"
 #include "core/plan_layout.h"
 
 namespace pillion::cuda {
@@ -24,87 +15,6 @@ namespace {
 std::unique_ptr<Allocation> take_or_throw(Arena& arena, size_t bytes, const char* what) {
     return arena.take(bytes).value_or_throw(what);
 }
-
-class CudaPlan final : public Plan {
-  public:
-    CudaPlan(CudaQueue& queue, const Graph& graph) : queue_(queue), limits_(graph) {}
-    ~CudaPlan() override {
-        if (pending_) (void)wait();  // launches may still read what goes away now
-    }
-
-    Result<void> run(const StepState& state) override {
-        if (const Result<void> fits = limits_.check(state); !fits) return fits;
-        if (pending_)
-            if (const Result<void> waited = wait(); !waited) return waited;
-        cancelled_ = queue_.cancel.load();
-        if (cancelled_) return ok();  // wait() says so
-        const Result<Stream*> stream = queue_.stream();
-        if (!stream) return stream.failure();
-        memcpy(host_state_->host(), &state, sizeof state);
-        pending_ = true;
-        return to_result([&] {  // a new replay takes memory
-            enqueue_run(**stream, {state.rows, state.out_rows, bucket(state.pos + state.rows)});
-            return ok();
-        });
-    }
-
-    Result<void> wait() override {
-        if (cancelled_) return Failure(Status::cancelled, "cancelled");
-        pending_ = false;
-        const Result<Stream*> stream = queue_.stream();
-        if (!stream) return stream.failure();
-        return (*stream)->wait();
-    }
-
-    size_t scratch_bytes() const override { return scratch_bytes_; }
-    std::vector<StepInfo> steps() const override {
-        std::vector<StepInfo> all;
-        for (const Step& s : steps_) all.push_back({s.op, s.layer, "cuda", s.kernel});
-        return all;
-    }
-
-    std::vector<Step> steps_;
-    std::vector<std::unique_ptr<Allocation>> constants_;
-    std::unique_ptr<Allocation> scratch_, device_state_, host_state_;
-    size_t scratch_bytes_ = 0;
-
-  private:
-    // Lengths in powers of two, so that a captured run serves a while.
-    static int bucket(int positions) {
-        int b = 256;
-        while (b < positions) b *= 2;
-        return b;
-    }
-
-    // A launcher's complaint must not leave a capture open.
-    void enqueue(Stream& stream, const Bounds& bounds) const {
-        stream.copy(device_state_->device(), host_state_->host(), sizeof(StepState));
-        for (const Step& s : steps_) {
-            if (stream.failed()) return;
-            try {
-                s.enqueue(bounds, &stream);
-            } catch (const std::exception& e) {
-                stream.fail(Status::internal, info(s.op).name, e.what());
-            }
-        }
-    }
-
-    void enqueue_run(Stream& stream, const Bounds& bounds) {
-        if (bounds.rows > kDecodeTokens) return enqueue(stream, bounds);
-        std::unique_ptr<Replay>& replay = replays_[bounds];
-        if (!replay) {
-            Replay::begin(stream);
-            enqueue(stream, bounds);
-            replay = Replay::end(stream);
-        }
-        if (replay) replay->launch(stream);
-    }
-
-    CudaQueue& queue_;
-    RunLimits limits_;
-    std::map<Bounds, std::unique_ptr<Replay>> replays_;
-    bool pending_ = false, cancelled_ = false;
-};
 
 // Two passes, as the CPU's: the first finds when each value and each op's scratch is needed and
 // places them, the second makes steps that hold the final addresses.
@@ -127,8 +37,8 @@ class Compiler {
         plan_ = plan.get(), arena_ = &device.scratch, queue_ = &queue;
         plan->scratch_bytes_ = place();
         plan->scratch_ = take_or_throw(device.scratch, plan->scratch_bytes_, "scratch");
-        plan->device_state_ = take_or_throw(device.scratch, sizeof(StepState), "step state");
-        plan->host_state_ = take_or_throw(device.state, sizeof(StepState), "step state");
+        plan->device_state_ = take_or_throw(device.scratch, plan->state_bytes(), "step state");
+        plan->host_state_ = take_or_throw(device.state, plan->state_bytes(), "step state");
         give_weights();
         for (size_t i = 0; i < graph_.nodes().size(); i++) add_steps(i);
         return plan;
@@ -246,10 +156,8 @@ class Compiler {
 
     // The most that a run of few rows needs; longer ones need nothing.
     size_t attend_bytes(const Node& n) const {
-        const KvSpec& spec = graph_.value(n.in[0]).kv.spec;
         const int rows = std::min(graph_.rows_max(n.rows), kDecodeTokens);
-        return attn_plan(attn_shape(n.params.attend, spec, rows, /*positions=*/1 << 30,
-                                    is_plain(n)),
+        return attn_plan(attn_shape(n.params.attend, graph_.value(n.in[0]).kv, rows, is_plain(n)),
                          device_.limits)
                    .scratch_floats *
                4;
@@ -271,14 +179,10 @@ class Compiler {
 
     void add_steps(size_t i) {
         const Node& n = node(i);
-        StepArgs a = {graph_,
-                      n,
-                      device_.limits,
-                      reinterpret_cast<const StepState*>(plan_->device_state_->device()),
-                      {},
-                      {},
-                      nullptr,
-                      is_plain(n)};
+        StepArgs a = {graph_,  n,  device_.limits, plan_->device_state(), {}, {},
+                      nullptr, {}, is_plain(n)};
+        if (n.op == Op::kv_store || n.op == Op::attend)
+            a.pages = plan_->pages(graph_.value(n.in[0]).kv);
         for (int k = 0; k < 6; k++) a.in[k] = address(n.in[k]);
         for (int k = 0; k < 2; k++) a.out[k] = address(n.out[k]);
         a.scratch = at(layout_.of_node(i));
@@ -310,8 +214,7 @@ class Compiler {
         for (const Value v : layout_.copies_after(i)) {
             const ValueInfo& value = graph_.value(v);
             Step step =
-                make_copy_step(reinterpret_cast<const StepState*>(plan_->device_state_->device()),
-                               value, address(v), device_of(value.tensor));
+                make_copy_step(plan_->device_state(), value, address(v), device_of(value.tensor));
             step.op = node(i).op, step.layer = node(i).layer;
             plan_->steps_.push_back(std::move(step));
         }

@@ -15,10 +15,16 @@ namespace pillion::cuda {
 
 // What a run has at most; grids are made for it.
 struct Bounds {
-    int rows, out_rows, positions;
+    int rows, out_rows;
+    int positions;  // every row stands below
+    int segments;
+    int longest;  // rows of a segment
     int count(Rows kind) const { return kind == Rows::out ? out_rows : rows; }
-    bool operator<(const Bounds& o) const {
-        return std::tie(rows, out_rows, positions) < std::tie(o.rows, o.out_rows, o.positions);
+    bool operator<(const Bounds& o) const { return key() < o.key(); }
+
+  private:
+    std::tuple<int, int, int, int, int> key() const {
+        return {rows, out_rows, positions, segments, longest};
     }
 };
 
@@ -37,6 +43,7 @@ struct StepArgs {
     uint8_t* in[6];          // device addresses; null: none
     uint8_t* out[2];
     uint8_t* scratch;      // of the node
+    KvPages pages;         // of the cache that the node reads or writes
     bool plain_attention;  // attend: not the tiled kernels
 };
 
@@ -76,14 +83,16 @@ CentroidLayout centroid_scratch(const CentroidHeadParams& p, const Tensor& table
 
 // --- attention ---
 
-AttnShape attn_shape(const AttendParams& p, const KvSpec& spec, int rows, int positions,
+// Of runs of any length over this cache.
+AttnShape attn_shape(const AttendParams& p, const KvStore& store, int rows, bool plain);
+AttnShape attn_shape(const AttendParams& p, const KvStore& store, Rows kind, const Bounds& bounds,
                      bool plain);
 Step make_attend_step(const StepArgs& args);
 
 // --- shared ---
 
 inline RunRows run_rows(const StepState* state, Rows kind, const Bounds& b) {
-    return {state, kind == Rows::out, b.count(kind)};
+    return {state, kind == Rows::out, b.count(kind), b.segments};
 }
 RowCount row_count(const StepState* state, Rows kind, const Bounds& b, int per_row = 1);
 PackedWeight packed_weight(const Tensor& tensor, const uint8_t* data);

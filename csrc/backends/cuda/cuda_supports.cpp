@@ -11,12 +11,12 @@ Result<void> check_attend(const Graph& graph, const Node& n, const DeviceInfo& d
                           AttendKernels kernels) {
     const bool plain = kernels == AttendKernels::plain;
     const AttendParams& p = n.params.attend;
-    const KvSpec& spec = graph.value(n.in[0]).kv.spec;
+    const KvStore& store = graph.value(n.in[0]).kv;
     const int rows_max = graph.rows_max(n.rows);
     // Every kernel that runs of up to this many rows may take.
     for (const int rows : {1, 2, 4, 8, kDecodeTokens, kDecodeTokens + 1, 32, 64, rows_max}) {
         if (rows > rows_max) continue;
-        const AttnShape shape = attn_shape(p, spec, rows, /*positions=*/1 << 30, plain);
+        const AttnShape shape = attn_shape(p, store, rows, plain);
         const AttnPlan plan = attn_plan(shape, device.limits);
         if (plan.kernel == AttnKernel::none)
             return Failure(Status::unsupported_op,
@@ -35,6 +35,14 @@ Result<void> check_attend(const Graph& graph, const Node& n, const DeviceInfo& d
                 n.layer, device.name, p.head_dim, rows, device.major, device.minor);
     }
     return ok();
+}
+
+Result<void> check_cache(const Node& n, const KvStore& store) {
+    if (store.table.buffer || store.spec.n_pages() == 1) return ok();
+    return Failure(Status::unsupported_op,
+                   "layer %d: a cache of %d pages without a table that says whose they are, "
+                   "backend cuda has no kernel for it",
+                   n.layer, store.spec.n_pages());
 }
 
 }  // namespace
@@ -57,6 +65,9 @@ Result<void> cuda_supports(const Graph& graph, const Node& n, const DeviceInfo& 
     if (!has_kernel(n.op))
         return Failure(Status::unsupported_op, "layer %d: backend cuda has no kernel for op %s",
                        n.layer, info(n.op).name);
+    if (n.op == Op::attend || n.op == Op::kv_store)
+        if (const Result<void> cache = check_cache(n, graph.value(n.in[0]).kv); !cache)
+            return cache.failure();
     if (n.op == Op::attend) {
         const Result<AttendKernels> kernels = choose_attend(graph, n, device, Flash::automatic);
         return kernels ? ok() : kernels.failure();

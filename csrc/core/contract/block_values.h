@@ -1,4 +1,4 @@
-// The one plain reading of each quantised block of core/contract/blocks.h, in plain C:
+// The one plain reading of each quantized block of core/contract/blocks.h, in plain C:
 //
 //   value of input i = NAME_scale(b, i) * NAME_number(NAME_code(b, i)) - NAME_minimum(b, i)
 //

@@ -90,17 +90,14 @@ class Measure:
             results[-1].update(_of_stats(pair.stats))
         return results
 
-    def synthetic(self, pair: Pair, draft: Draft, tokens_per_round: float) -> list[Result]:
-        """Times rounds whose drafts are accepted at random, with the probability that gives so many
-        tokens a round. Raises `UsageError` for an impossible number."""
+    def synthetic(self, pair: Pair, draft: Draft, accept: float) -> list[Result]:
+        """Times rounds whose drafts are accepted at random. accept: as of `chance_of`. Raises
+        `UsageError` for an impossible number."""
         if pair.stats.kind != "mtp":
             raise UsageError("--synthetic-accept needs an assistant as drafter")
-        k = (
-            min(DRAFT_MAX, max(1, round(2 * (tokens_per_round - 1))))
-            if isinstance(draft, str)
-            else draft
-        )
-        chance = chance_for(tokens_per_round, k)
+        tokens = 1 / (1 - accept) if 0 < accept < 1 else accept
+        k = min(DRAFT_MAX, max(1, round(2 * (tokens - 1)))) if isinstance(draft, str) else draft
+        chance = chance_of(accept, k)
         generator = random.Random(0)
         stats = PairStats(state="on", kind="synthetic", head=pair.stats.head)
         off, on = [], []
@@ -237,6 +234,12 @@ class Measure:
             length += accepted + 1
             left -= accepted + 1
             _count(stats, len(drafts), accepted)
+
+
+def chance_of(accept: float, k: int) -> float:
+    """The acceptance probability of each of k drafts. accept: below 1 the probability itself, from
+    1 on the tokens that a round yields on average. Raises `UsageError` for an impossible number."""
+    return accept if 0 < accept < 1 else chance_for(accept, k)
 
 
 def chance_for(tokens_per_round: float, k: int) -> float:

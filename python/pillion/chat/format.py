@@ -148,8 +148,9 @@ class ChatFormat:
                 self._tell(f"the chat template does not use {name}")
         given: Sequence[Tool] = for_gemma4(listed) if self.knows(CALL) else listed
         given = quoter.cut_all(given)
-        begun = _Begun(plain) if continues else None
+        begun = _Placeholder(plain[-1]["content"]) if continues else None
         if begun is not None:
+            plain[-1] = {**plain[-1], "content": begun.mark}
             variables["add_generation_prompt"] = False
         if not self._needs_native(plain, template):
             rendered = template.render(plain, tools=given, **variables)
@@ -157,7 +158,9 @@ class ChatFormat:
             exchange = _Exchanges(plain)
             rendered = template.render(exchange.messages, tools=given, **variables)
             rendered = exchange.written(rendered)
-        return quoter.prompt(rendered if begun is None else begun.cut(rendered))
+        if begun is not None:
+            rendered = begun.around(rendered, _DROPS_THE_LAST)[0] + begun.text
+        return quoter.prompt(rendered)
 
     def _adapted(
         self, messages: list[dict[str, Any]], template: ChatTemplate
@@ -295,23 +298,27 @@ def _quoted(message: dict[str, Any], quoter: Quoter) -> dict[str, Any]:
     return result
 
 
-class _Begun:
-    """Puts a placeholder into the last message, whose text the template could trim or rewrite."""
+_DROPS_THE_LAST = (
+    "the chat template drops the last message, so that no reply can continue it; "
+    "continue_final_message=False begins a new one"
+)
+_DROPS_RESULTS = "the chat template drops messages of the assistant, and with them tool results"
 
-    def __init__(self, messages: list[dict[str, Any]]) -> None:
-        self._text: str = messages[-1]["content"]
-        self._placeholder = f"pillion-{uuid.uuid4().hex}"
-        messages[-1] = {**messages[-1], "content": self._placeholder}
 
-    def cut(self, prompt: str) -> str:
-        """The prompt up to the placeholder, with the text in its place."""
-        before, found, _ = prompt.rpartition(self._placeholder)
+class _Placeholder:
+    """Stands in a message for a text that the template could trim, escape or rewrite."""
+
+    def __init__(self, text: str = "") -> None:
+        self.text = text
+        self.mark = f"pillion-{uuid.uuid4().hex}"
+
+    def around(self, prompt: str, otherwise: str) -> tuple[str, str]:
+        """The prompt before it and behind it. Raises UsageError(otherwise) if the template dropped
+        it."""
+        before, found, after = prompt.rpartition(self.mark)
         if not found:
-            raise UsageError(
-                "the chat template drops the last message, so that no reply can continue it; "
-                "continue_final_message=False begins a new one"
-            )
-        return before + self._text
+            raise UsageError(otherwise)
+        return before, after
 
 
 class _Exchanges:
@@ -322,9 +329,9 @@ class _Exchanges:
     """
 
     def __init__(self, messages: list[dict[str, Any]]) -> None:
-        self._texts: dict[str, str] = {}
-        self._open: str | None = None
-        """Placeholder of an exchange that the model continues."""
+        self._exchanges: list[_Placeholder] = []
+        self._open: _Placeholder | None = None
+        """The exchange that the model continues."""
         self.messages: list[dict[str, Any]] = []
         last_user = max(
             (at for at, one in enumerate(messages) if one["role"] == "user"), default=-1
@@ -347,24 +354,19 @@ class _Exchanges:
 
     def _add(self, text: str) -> None:
         if self._open is None:
-            self._open = f"pillion-{uuid.uuid4().hex}"
-            self._texts[self._open] = ""
-            self.messages.append({"role": "assistant", "content": self._open})
-        self._texts[self._open] += text
+            self._open = _Placeholder()
+            self._exchanges.append(self._open)
+            self.messages.append({"role": "assistant", "content": self._open.mark})
+        self._open.text += text
 
     def written(self, prompt: str) -> str:
         """The prompt with the texts in their places. The model's turn stays open after a result."""
-        for placeholder, text in self._texts.items():
-            before, found, after = prompt.partition(placeholder)
-            if not found:
-                raise UsageError(
-                    "the chat template drops messages of the assistant, and with them tool results"
-                )
-            if (
-                placeholder == self._open
-            ):  # what the template adds to begin a turn of the model is kept from there on
+        for exchange in self._exchanges:
+            before, after = exchange.around(prompt, _DROPS_RESULTS)
+            # What the template adds to begin a turn of the model is kept from there on.
+            if exchange is self._open:
                 after = re.sub(r"\A\s*<turn\|>\s*(?:<\|turn>model\n)?", "", after)
-            prompt = before + text + after
+            prompt = before + exchange.text + after
         return prompt
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from rich.table import Table
 from .. import Model, Pair, find_drafter
 from ..benchmark.measure import Measure, Result, break_even
 from ..benchmark.placeholder import write_placeholder
+from ..benchmark.setting import Setting
 from ..drafter_file import drafter_beside
 from ..models import GENESIS
 from ..pair import DRAFT_MAX, LOOKUP, Draft
 from ..placement import draft_device_for
+from .bench_users import draw_users, measure_users, show_users, users_asked
 from .by_name import HfOption, model_and_drafter, one_model
 from .console import command, fail, open_model, read_text
 from .options import (
@@ -35,6 +37,8 @@ from .options import (
     ThreadsOption,
     draft_count,
 )
+
+_STRIDE = 101  # tokens of the text between the beginnings of two prompts
 
 
 @command
@@ -70,8 +74,8 @@ def bench(
     synthetic_accept: float | None = typer.Option(
         None,
         "--synthetic-accept",
-        help="Accept drafts at random so that a round yields this many tokens on average. The text "
-        "is nonsense then.",
+        help="Accept drafts at random: below 1 each with this probability, from 1 so that a round "
+        "yields this many tokens on average. The text is nonsense then.",
     ),
     roofline: bool = typer.Option(
         False,
@@ -79,22 +83,64 @@ def bench(
         help="Measure memory bandwidth and int8 peak beside each test, and show which share of "
         "them was used.",
     ),
+    parallel: str | None = typer.Option(
+        None,
+        "-np",
+        "--parallel",
+        metavar="N,N,...",
+        help="Measure this many users of one engine at once, such as 1,2,4,8, in place of the "
+        "tests for one.",
+    ),
+    fixed: str | None = typer.Option(
+        None,
+        "--draft",
+        metavar="K[,K...]",
+        help="With --parallel: the users' own draft lengths where they are fixed, 1 to 8; several: "
+        "the users have them in turn.  [default: 3]",
+        show_default=False,
+    ),
+    arrival: int | None = typer.Option(
+        None,
+        "--arrival",
+        min=1,
+        help="With --parallel: also let a prompt of this many tokens arrive beside a text that is "
+        "being written.",
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print a list of measurements as JSON."),
     plot: Path | None = typer.Option(
-        None, "--plot", help="Draw speed over draft length into this image (needs matplotlib)."
+        None,
+        "--plot",
+        help="Draw speed over draft length, with --parallel over users, into this image (needs "
+        "matplotlib).",
     ),
 ) -> None:
     """Measure prefill, writing without and with the drafter, draft steps, and verification of 1 to
-    9 rows.
+    9 rows; with --parallel throughput and waiting times of several users at once.
 
     A drafter given with -m is measured alone, on the cache of a made-up target.
     """
     pyplot = _pyplot() if plot else None
     draft = draft_count(n_draft)
+    many = users_asked(parallel, fixed, arrival, draft, roofline)
     options: dict[str, Any] = {"n_threads": threads, "kv_type": kv_type, "swa_full": swa_full}
     path, drafter = model_and_drafter(one_model(model, model_option), hf, drafter)
     with open_model(path, n_threads=threads, device=device, n_gpu_layers=n_gpu_layers) as target:
-        if target.is_drafter:
+        if many is not None:
+            guessing = _open_drafter(
+                target, drafter, threads, draft_device_for(device, draft_device)
+            )
+            setting = Setting(
+                target,
+                guessing,
+                sizes=options,
+                options={"p_min": p_min, "dense_head": dense_head},
+                prompt=_prompts(target, file, n_prompt),
+                n_prompt=n_prompt,
+                n_gen=n_gen,
+                repeats=repeats,
+            )
+            results = measure_users(setting, many, synthetic_accept)
+        elif target.is_drafter:
             results = _drafter_alone(target, device, n_prompt, repeats, dense_head, options)
         else:
             drafting = _open_drafter(
@@ -118,10 +164,12 @@ def bench(
                 results += bench.machine()
     if as_json:
         typer.echo(json.dumps(results, indent=2))
+    elif many is not None:
+        show_users(results)
     else:
         _show(results)
     if plot:
-        _draw(pyplot, plot, results)
+        (draw_users if many is not None else _draw)(pyplot, plot, results)
 
 
 def _pair(bench: Measure, pair: Pair, draft: Draft, synthetic_accept: float | None) -> list[Result]:
@@ -191,8 +239,25 @@ def _open_drafter(target: Model, name: str | None, threads: int, device: str) ->
 
 
 def _prompt(target: Model, file: Path | None, n: int) -> list[int]:
-    """n tokens of a text: the given one, or the package's, again and again. A file without a
-    tokenizer gets made-up ones."""
+    """n tokens of a text."""
+    return _text(target, file, n)[:n]
+
+
+def _prompts(target: Model, file: Path | None, n: int) -> Callable[[int], list[int]]:
+    """Prompts of n tokens by number: the same text, each from another place on."""
+    text = _text(target, file, n)
+    first, rest = text[:1], text[1:] or text
+
+    def prompt(number: int) -> list[int]:
+        at = _STRIDE * number % len(rest)
+        return (first + rest[at:] + rest[:at])[:n]
+
+    return prompt
+
+
+def _text(target: Model, file: Path | None, n: int) -> list[int]:
+    """A text of n tokens or more: the given one, or the package's, again and again. A file without
+    a tokenizer gets made-up ones."""
     if file is None and not target.metadata.get("tokenizer.ggml.model"):
         return _made_up(target, n)
     tokens = target.tokenizer.encode(read_text(file or GENESIS))
@@ -200,7 +265,7 @@ def _prompt(target: Model, file: Path | None, n: int) -> list[int]:
         tokens *= 1 + n // len(tokens)
     if len(tokens) < n:
         raise fail(f"{file} has {len(tokens)} tokens, -p asks for {n}")
-    return tokens[:n]
+    return tokens
 
 
 def _made_up(target: Model, n: int) -> list[int]:

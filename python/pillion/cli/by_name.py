@@ -8,9 +8,9 @@ from typing import Any
 import typer
 
 from ..hub import Pulled, pull
-from ..hub.choosing import size_of
 from ..hub.names import looks_like_name
 from ..pair import LOOKUP
+from ..sizes import size_of
 from .console import downloads, fail
 
 WRONG_USE = 2

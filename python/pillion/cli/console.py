@@ -26,6 +26,7 @@ from rich.progress import (
 )
 
 from .. import LLM, Model, PillionError
+from ..sizes import size_of
 from .words import OptionWords, in_options, options_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -159,8 +160,4 @@ def size(n_bytes: float | None) -> str:
     """Bytes in a readable unit."""
     if n_bytes is None:
         return "unknown"
-    for unit in ("B", "KiB", "MiB"):
-        if n_bytes < 1024:
-            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1024
-    return f"{n_bytes:.1f} GiB"
+    return size_of(n_bytes)

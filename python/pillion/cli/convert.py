@@ -49,7 +49,7 @@ def convert(
     typer.echo(
         f"{done.out}: {done.architecture}, {done.tensors} tensors, {done.outtype}, "
         f"{size(done.bytes)} in {done.seconds:.1f} s "
-        f"({done.bytes / 1e6 / max(done.seconds, 1e-9):.0f} MB/s)"
+        f"({done.bytes / 2**20 / max(done.seconds, 1e-9):.0f} MiB/s)"
     )
     for reason, count in done.skipped.items():
         typer.echo(f"  left out: {count} tensors ({reason})")

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from .. import hub
 from ..hub import CachedModel
-from ..hub.choosing import size_of
+from ..sizes import size_of
 from .console import command
 
 _MEASURED = 10_000  # columns, more than any table needs

@@ -70,7 +70,7 @@ def quantize(
         f"{size(done.target_bytes)}, {done.bits_per_weight:.2f} bits a weight"
         + (
             f", {done.seconds:.1f} s "
-            f"({done.source_bytes / 1e6 / max(done.seconds, 1e-9):.0f} MB/s read)"
+            f"({done.source_bytes / 2**20 / max(done.seconds, 1e-9):.0f} MiB/s read)"
             if done.seconds
             else ""
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from .. import hub
-from ..hub.choosing import size_of
+from ..sizes import size_of
 from .console import command
 
 

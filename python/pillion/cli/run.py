@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,11 @@ def run(
     n_gpu_layers: int = LayersOption,
     strict: bool = StrictOption,
     no_mmap: bool = NoMmapOption,
+    state: Path | None = typer.Option(
+        None,
+        "--state",
+        help="Keep the text's cache in this file: read if it is there, written at the end.",
+    ),
     as_json: bool = typer.Option(
         False,
         "--json",
@@ -131,21 +138,26 @@ def run(
         "stop": stop,
     }
     path, drafter = model_and_drafter(one_model(model, model_option), hf, drafter)
-    with open_llm(
-        path,
-        n_ctx=ctx,
-        n_batch=batch,
-        n_threads=threads,
-        flash_attn=flash_attn,
-        kv_type=kv_type,
-        swa_full=swa_full,
-        use_mmap=not no_mmap,
-        device=device,
-        n_gpu_layers=n_gpu_layers,
-        strict=strict,
-        chat_template=source,
-        **draft_options(path, drafter, n_draft, p_min, dense_head, draft_sampling, draft_device),
-    ) as llm:
+    with (
+        open_llm(
+            path,
+            n_ctx=ctx,
+            n_batch=batch,
+            n_threads=threads,
+            flash_attn=flash_attn,
+            kv_type=kv_type,
+            swa_full=swa_full,
+            use_mmap=not no_mmap,
+            device=device,
+            n_gpu_layers=n_gpu_layers,
+            strict=strict,
+            chat_template=source,
+            **draft_options(
+                path, drafter, n_draft, p_min, dense_head, draft_sampling, draft_device
+            ),
+        ) as llm,
+        _kept(llm, state),
+    ):
         opening = [{"role": "system", "content": system}] if system else []
         options |= {"chat_template_kwargs": variables} if chat else {}
         if text is None:
@@ -161,6 +173,20 @@ def run(
             typer.echo(as_object(llm.generate(text, **options).run()))
         else:
             show(llm.generate(text, **options))
+
+
+@contextmanager
+def _kept(llm: LLM, state: Path | None) -> Iterator[None]:
+    """Brings a saved state back, and saves it behind the body, which Ctrl-C may end."""
+    if state is None:
+        yield
+        return
+    if state.exists():
+        llm.load(state)
+    try:
+        yield
+    finally:
+        llm.save(state)
 
 
 def _prompt(prompt: str | None, file: Path | None, chat: bool) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from .. import LLM
+from ..engine.machine import PARALLEL_MAX
 from ..models import TINY_ASSISTANT, TINY_TARGET
 from ..server import ServerSettings, needs_extra
 from .by_name import HfOption, model_and_drafter, one_model
@@ -77,7 +78,13 @@ def serve(
         help="One more name in the Host header, as of a proxy; may be repeated.",
     ),
     parallel: int = typer.Option(
-        4, "-np", "--parallel", min=1, help="Answers that go on at a time."
+        4, "-np", "--parallel", min=1, max=PARALLEL_MAX, help="Answers that go on at a time."
+    ),
+    cache_tokens: int | None = typer.Option(
+        None,
+        "--cache-tokens",
+        min=1,
+        help="Positions that all answers share; else --parallel times --ctx.",
     ),
     queue: int = typer.Option(64, "--queue", min=0, help="Requests that may wait; more get 503."),
     queue_timeout: float = typer.Option(
@@ -141,6 +148,7 @@ def serve(
         "kv_type": kv_type,
         "swa_full": swa_full,
         "parallel": parallel,
+        "n_positions": cache_tokens,
         "use_mmap": not no_mmap,
         "device": device,
         "n_gpu_layers": n_gpu_layers,

@@ -22,7 +22,7 @@ from .foreign import (
     refuse_adapter,
     refuse_adapter_tensor,
     refuse_pointer,
-    refuse_quantised,
+    refuse_quantized,
 )
 from .tensor_names import plain
 
@@ -113,7 +113,7 @@ class Checkpoint:
                 raise ModelFileError(
                     f"{folder}: the index names tensor {_plainly(name)}, which no shard holds"
                 )
-        refuse_quantised(
+        refuse_quantized(
             folder, self.config, {tensor.spelled: tensor.dtype for tensor in self.tensors.values()}
         )
 

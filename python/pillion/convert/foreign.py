@@ -1,4 +1,4 @@
-"""Folders that are no plain checkpoint: adapters, quantised weights, files not yet fetched, other
+"""Folders that are no plain checkpoint: adapters, quantized weights, files not yet fetched, other
 formats. Each is one sentence: what it is, and what to do."""
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _MERGE = "merge it into its base (peft: merge_and_unload, save_pretrained) and c
 _LORA = re.compile(
     r"(^|\.)(lora_(A|B|E|embedding_A|embedding_B|magnitude_vector)|base_layer|modules_to_save)\b"
 )
-# Parts that quantising programs put beside or in place of a weight: whose they are.
-_QUANTISED = {
+# Parts that quantizing programs put beside or in place of a weight: whose they are.
+_QUANTIZED = {
     r"\.weight\.((nested_)?(absmax|quant_map)|quant_state\.bitsandbytes__\w+)$": (
         "bitsandbytes, 4 bits"
     ),
@@ -90,17 +90,17 @@ def refuse_adapter_tensor(path: Path, name: str) -> None:
         )
 
 
-def quantised_tensor(name: str) -> str | None:
-    """Who writes tensors of such a name beside quantised weights; None for others."""
-    return next((who for pattern, who in _QUANTISED.items() if re.search(pattern, name)), None)
+def quantized_tensor(name: str) -> str | None:
+    """Who writes tensors of such a name beside quantized weights; None for others."""
+    return next((who for pattern, who in _QUANTIZED.items() if re.search(pattern, name)), None)
 
 
-def refuse_quantised(folder: Path, config: dict[str, Any], tensors: dict[str, str]) -> None:
-    """Raises UnsupportedModelError for quantised weights. tensors: {name: safetensors type}."""
+def refuse_quantized(folder: Path, config: dict[str, Any], tensors: dict[str, str]) -> None:
+    """Raises UnsupportedModelError for quantized weights. tensors: {name: safetensors type}."""
     found = _settings(config)
     what = _method(found) if found is not None else None
     if what is None:
-        of_names = ((name, quantised_tensor(name)) for name in tensors)
+        of_names = ((name, quantized_tensor(name)) for name in tensors)
         named = next(((name, who) for name, who in of_names if who), None)
         eight = next(
             (
@@ -117,9 +117,9 @@ def refuse_quantised(folder: Path, config: dict[str, Any], tensors: dict[str, st
         else:
             return
     raise UnsupportedModelError(
-        f"{folder}: its weights are quantised ({what}); convert the checkpoint in bf16, f16 or f32 "
+        f"{folder}: its weights are quantized ({what}); convert the checkpoint in bf16, f16 or f32 "
         f"that they were made from, or "
-        "dequantise them first (transformers: from_pretrained, dequantize, save_pretrained)"
+        "dequantize them first (transformers: from_pretrained, dequantize, save_pretrained)"
     )
 
 

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,13 +36,14 @@ from ..sampling import Sampler
 from .assembler import TextAssembler
 from .generation import Generation
 from .loop import BUSY_WAIT, Aim, Job, Life, Loop
+from .machine import PARALLEL_MAX, Parts
+from .pages import Pages
 from .scheduler import Entry, Scheduler
-from .slot import Parts, Slot
+from .slot import SlotGroup
 from .stats import EngineStats
 from .waiting import sleep_until
 from .work import Request, Work, check_request
 
-PARALLEL_MAX = 256
 _CANCEL_WAIT = 2.0
 _IDLE = 0.1
 """Seconds that the thread of a fork's child waits for more work. A child that was forked in a
@@ -78,10 +79,12 @@ class SlotState:
 
 @checked_class
 class Engine(Held):
-    """Writes what is submitted, on `parallel` slots that share the model's weights and take turns.
+    """Writes what is submitted, on `parallel` slots that run together.
 
     model: a `Model`. sizes: arguments of each slot's `Context`. drafter, options: of its `Pair`.
-    parallel: number of slots, 1 to 256, each with a cache of its own.
+    parallel: number of slots, 1 to 64. Several are the sequences of one `Batch`: a run reads the
+    weights once for all of them.
+    n_positions: positions of the cache that the slots share; see `Batch`.
     queue_limit: the most requests that may wait for a slot; None: any number.
 
     Its thread starts with the first request and ends with close() or with the engine.
@@ -95,37 +98,43 @@ class Engine(Held):
         drafter: Any = None,
         options: dict[str, Any] | None = None,
         parallel: int = 1,
+        n_positions: int | None = None,
         queue_limit: int | None = 64,
     ) -> None:
         if queue_limit is not None:
             queue_limit = check_int("queue_limit", queue_limit, 0)
+        parallel = check_int("parallel", parallel, 1, PARALLEL_MAX)
+        if n_positions is not None:
+            n_positions = check_int("n_positions", n_positions, 1)
         of_contexts, of_pairs = _given("sizes", sizes), _given("options", options)
-        parts = Parts(opened("model", model), of_contexts, drafter, of_pairs)
-        made: list[Slot] = []
-        try:
-            for index in range(check_int("parallel", parallel, 1, PARALLEL_MAX)):
-                made.append(Slot(index, parts))
-        except BaseException:
-            for slot in made:
-                slot.close()
-            raise
-        self._set_up(made, queue_limit)
+        parts = Parts(
+            opened("model", model),
+            of_contexts,
+            drafter,
+            of_pairs,
+            parallel=parallel,
+            n_positions=n_positions,
+        )
+        self._set_up(SlotGroup(parts), queue_limit)
 
     @classmethod
-    def _on(cls, slots: Sequence[Slot], queue_limit: int | None = None) -> Engine:
+    def _on(cls, group: SlotGroup, queue_limit: int | None = None) -> Engine:
         """Makes an engine on existing slots, which it owns from now on."""
         engine = cls.__new__(cls)
-        engine._set_up(list(slots), queue_limit)
+        engine._set_up(group, queue_limit)
         return engine
 
-    def _set_up(self, slots: list[Slot], queue_limit: int | None) -> None:
-        self._slots = slots
+    def _set_up(self, group: SlotGroup, queue_limit: int | None) -> None:
+        self._group = group
+        slots = self._slots = group.slots
+        self._pages = Pages(group.parts, slots)
         self.tokenizer = slots[0].context.model.tokenizer
         self.queue_limit = queue_limit
         """The most requests that may wait for a slot; None: any number. May be set at any time."""
         self.n_ctx = slots[0].context.n_ctx
         self._n_batch = slots[0].n_batch
         self._stats = EngineStats(slots=len(slots))
+        self._pages.note(self._stats)
         self._lives = {forks(): self._new_life()}
         self._closed = False
         self._draining = False
@@ -203,26 +212,40 @@ class Engine(Held):
         """Stops all requests that run or wait; they raise `Cancelled`. why: the reason in its
         sentence."""
         check_text("why", why)
-        for work in list(self._here().works):
-            self._stop_one(work, why)
+        error = f"this generation cannot go on: {why}"
+        self._stop_all(lambda: Cancelled(error), "cancelled")
+
+    def _stop_all(self, error: Callable[[], BaseException], cause: str) -> None:
+        works = list(self._here().works)
+        for work in works:  # all, before the first one's run is waited for
+            self._stop(work, error(), cause, wait=False, cancels=False)
+        for work in works:
+            self._stop(work, error(), cause, wait=True)
 
     def _stop_one(self, work: Work, why: str, cause: str = "cancelled", wait: bool = True) -> None:
         """Stops one request. wait: returns when its slot has left the library."""
         self._stop(work, Cancelled(f"this generation cannot go on: {why}"), cause, wait)
 
-    def _stop(self, work: Work, error: BaseException, cause: str, wait: bool) -> None:
+    def _stop(
+        self, work: Work, error: BaseException, cause: str, wait: bool, cancels: bool = True
+    ) -> None:
         if work.end(error, cause, cut=True):
             self._here().left.append(work)
+        if not cancels:
+            return
         # The library forgets a cancel that comes just before its call begins, so repeat it until
-        # the run is over. The engine's own thread has nothing to wait for.
+        # the run is over, unless others are in it, who go on. The engine's own thread has nothing
+        # to wait for.
         until = time.monotonic() + (_CANCEL_WAIT if wait and not self._is_me() else 0)
         slot = work.inside
         if slot is None or work.forks != forks():
             return
-        aim = Aim(self._here(), slot)
+        life = self._here()
+        aim = Aim(life, slot)
         try:
             while work.inside is slot:
-                aim.cancel()
+                if all(one.ended for one in life.inside):
+                    aim.cancel()
                 if time.monotonic() >= until:
                     return
                 time.sleep(0.001)
@@ -314,14 +337,12 @@ class Engine(Held):
             return
         self._closed = True
         life = self._here()
-        for work in list(life.works):
-            self._stop(work, Closed("this engine was closed"), "closed", wait=True)
+        self._stop_all(lambda: Closed("this engine was closed"), "closed")
         life.inbox.put(None)
         thread = life.running.get("by")
         if thread is not None and not self._is_me():
             thread.join(_CLOSE_WAIT)
-        for slot in self._slots:
-            slot.close()
+        self._group.close()
 
     @property
     def closed(self) -> bool:
@@ -332,6 +353,11 @@ class Engine(Held):
     def parallel(self) -> int:
         """Number of requests that it writes at the same time."""
         return len(self._slots)
+
+    @property
+    def why_in_turn(self) -> str:
+        """Why slots run one after another, not in one run; "": they don't, or there is one."""
+        return self._group.parts.why_in_turn
 
     @property
     def paired(self) -> bool:
@@ -355,7 +381,13 @@ class Engine(Held):
             life.inbox.put(None)
 
     def _new_life(self) -> Life:
-        return Life(Scheduler(len(self._slots), self._n_batch))
+        return Life(self._new_scheduler())
+
+    def _new_scheduler(self) -> Scheduler:
+        first = self._slots[0]
+        return Scheduler(
+            len(self._slots), self._n_batch, first.outputs_most, reads_apart=first.reads_apart
+        )
 
     def _here(self) -> Life:
         """The engine's life in this process. What was under way before a fork() stays with the
@@ -405,14 +437,14 @@ class Engine(Held):
     def _serve(self, life: Life, first: Any) -> None:
         """Works until nothing is left."""
         try:
-            Loop(life, self._slots, self._stats).work(first)
+            Loop(life, self._group.machine, self._slots, self._stats, self._pages).work(first)
         except BaseException as error:  # a fault here must not leave anybody waiting
             for work in list(life.works):
                 if work.end(InternalError(f"the engine failed: {error}")):
                     early = self._stats.ended_early
                     early["error"] = early.get("error", 0) + 1
                 life.works.pop(work, None)
-            life.scheduler = Scheduler(len(self._slots), self._n_batch)
+            life.scheduler = self._new_scheduler()
             raise
 
 

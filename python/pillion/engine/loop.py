@@ -15,9 +15,12 @@ from typing import Any
 
 from .._locks import forks
 from ..errors import Busy, Cancelled, Closed, TimedOut
-from .scheduler import Entry, Scheduler, Turn, best_slot
+from .machine import Machine
+from .pages import Pages
+from .scheduler import READING, ROWS_MIN, Entry, Scheduler, Turn, best_slot
 from .slot import Moved, Slot
 from .stats import EngineStats
+from .turn import TurnRunner, forget_aims
 from .waiting import wake_all
 from .work import Work
 
@@ -37,8 +40,8 @@ class Job:
 class Aim:
     """A cancel of a slot's context that is meant for one request, as long as it is repeated.
 
-    The library cancels a context, whatever runs there. A request whose run was broken off looks
-    here whether the cancel was meant for another one.
+    The library cancels a run, whoever is in it. A request whose run was broken off looks here
+    whether the cancel was meant for another one.
     """
 
     def __init__(self, life: Life, slot: Slot) -> None:
@@ -65,16 +68,24 @@ class Life:
         self.arrived = False
         self.blocked: dict[Entry, float] = {}  # until when: somebody else is inside their contexts
         self.left: deque[Work] = deque()  # called off since the engine looked last
+        self.inside: list[Work] = []
+        """Requests of the run that is under way."""
         self.aims: dict[Aim, bool] = {}  # in place of a set, whose copy is not one step
 
 
-class Loop:
+class Loop(TurnRunner):
     """The work of the engine's thread, from the first request until nothing is left."""
 
-    def __init__(self, life: Life, slots: Sequence[Slot], stats: EngineStats) -> None:
-        self._life = life
-        self._slots = slots
-        self._stats = stats
+    def __init__(
+        self,
+        life: Life,
+        machine: Machine,
+        slots: Sequence[Slot],
+        stats: EngineStats,
+        pages: Pages,
+    ) -> None:
+        super().__init__(life, machine, slots, stats)
+        self._pages = pages
         self._queue_moved = False
 
     def work(self, first: Any) -> None:
@@ -103,6 +114,8 @@ class Loop:
             elif not scheduler.busy:
                 return
             turn = scheduler.next(self._life.blocked)
+            while turn is not None and not self._has_room(turn):
+                turn = scheduler.next(self._life.blocked)  # of those who are left
             if turn is not None:
                 self._run(turn)
             elif self._life.blocked:
@@ -152,6 +165,8 @@ class Loop:
         if entry is None:
             return
         was_waiting = entry.slot is None
+        if work.cause and not work.counted:  # before anybody finds the slot idle
+            self._count(work.cause, 1)
         self._life.scheduler.remove(entry)
         self._life.works.pop(work, None)
         self._life.blocked.pop(entry, None)
@@ -160,18 +175,23 @@ class Loop:
             with contextlib.suppress(Exception):
                 slot.end()
         work.sampler = None
-        if work.cause and not work.counted:
-            self._count(work.cause, 1)
         self._queue_moved = self._queue_moved or was_waiting
 
     def _admit(self) -> None:
-        admitted = self._life.scheduler.admit(self._choose)
+        scheduler = self._life.scheduler
+        pages = self._pages
+        admitted = scheduler.admit(
+            self._choose,
+            lambda one: pages.fits(one, scheduler.active),
+            lambda one: pages.limited and self._is_read(one),
+        )
         for entry in admitted:
             work: Work = entry.key
             assert entry.slot is not None
             slot = self._slots[entry.slot]
-            work.admitted = time.monotonic()
-            self._stats.queue.add(work.admitted - work.submitted)
+            if work.admitted is None:
+                work.admitted = time.monotonic()
+                self._stats.queue.add(work.admitted - work.submitted)
             work.state, work.place = "reading", 0
             try:
                 self._begin(entry, slot, work)
@@ -183,7 +203,68 @@ class Loop:
 
     def _begin(self, entry: Entry, slot: Slot, work: Work) -> None:
         slot.mend()
+        if len(self._slots) > 1:
+            self._share(slot, work)
         entry.rows_left = slot.begin(work)
+        entry.width = slot.width
+
+    def _is_read(self, entry: Entry) -> bool:
+        """Whether the same prompt of the same owner is being read: it can be shared then."""
+        prompt = entry.key.prompt
+        return len(prompt) > ROWS_MIN and any(
+            one.state == READING
+            and one.owner == entry.owner
+            and len(one.key.prompt) == len(prompt)
+            and bool((one.key.prompt == prompt).all())
+            for one in self._life.scheduler.active
+        )
+
+    def _share(self, slot: Slot, work: Work) -> None:
+        """Adopts the beginning of another slot's text, where that saves more than the slot's own.
+        Slots of other owners are not looked at."""
+        best, source = slot.match(work.prompt, work.request.owner)[0], None
+        for other in self._slots:
+            if other is slot or other.forget or not other.shared(work.request.owner):
+                continue
+            try:
+                usable = other.match(work.prompt, work.request.owner)[0]
+            except Exception:  # it needs mending
+                continue
+            if usable >= best + ROWS_MIN:
+                best, source = usable, other
+        if source is not None:
+            slot.share(source, best, work.request.owner)
+            self._stats.shared += 1
+
+    def _has_room(self, turn: Turn) -> bool:
+        """False: somebody was parked, so the next turn is another one."""
+        try:
+            return self._park(turn)
+        except Busy:  # again when he has left
+            time.sleep(BUSY_WAIT)
+            return False
+
+    def _park(self, turn: Turn) -> bool:
+        """Makes room for a turn. Returns False if its requests are others now."""
+        if not self._pages.limited:
+            return True
+        while self._pages.missing(turn) > 0:
+            if self._pages.forget_idle():
+                continue
+            active = self._life.scheduler.active
+            if len(active) < 2:
+                return True  # the cache holds a whole context
+            youngest = max(active, key=lambda one: one.order)
+            slot, work = self._slots[youngest.slot or 0], youngest.key
+            slot.leave()
+            slot.context.clear()
+            slot.owner, slot.shares, slot.has_shared = "", False, False
+            work.state = "queued"
+            self._life.scheduler.park(youngest)
+            self._stats.parked += 1
+            self._queue_moved = True
+            return False
+        return True
 
     def _choose(self, entry: Entry, free: Sequence[int]) -> int:
         """The free slot that holds most of the prompt."""
@@ -204,95 +285,28 @@ class Loop:
                 entry.key.place = place
 
     def _run(self, turn: Turn) -> None:
-        entry = turn.entry
-        assert entry.slot is not None
-        slot, work = self._slots[entry.slot], entry.key
-        self._forget_aims()
-        work.inside = slot
-        try:
-            if work.ended:
-                return
-            if turn.rows:
-                self._read(entry, slot, work, turn.rows)
-            else:
-                self._write(entry, slot, work)
-        except BaseException as error:
-            self._failed(entry, slot, error)
-        finally:
-            work.inside = None
-        if work.ended:
-            self._over(work)
-
-    def _forget_aims(self) -> None:
-        """Forgets cancels that are over: they can't hit the turn that begins now."""
-        for aim in list(self._life.aims):
-            if aim.over:
-                self._life.aims.pop(aim, None)
+        forget_aims(self._life)
+        self.run_turn(turn)
+        with contextlib.suppress(Busy, Closed):
+            self._pages.note(self._stats)
+        for entry in (*turn.rounds, *(one for one, _ in turn.reads)):
+            if entry.key.ended:
+                self._over(entry.key)
 
     def _failed(self, entry: Entry, slot: Slot, error: BaseException) -> None:
         """Ends the request that failed, and nothing else."""
         work: Work = entry.key
         if isinstance(error, Busy):  # somebody is inside the context: again when he has left
             self._life.blocked[entry] = time.monotonic() + BUSY_WAIT
-        elif self._missed(slot, work, error):
-            slot.again()
-        else:
+        elif not self._missed(work, error):
             self._end_early(work, error, "cancelled" if isinstance(error, Cancelled) else "error")
 
-    def _missed(self, slot: Slot, work: Work, error: BaseException) -> bool:
+    def _missed(self, work: Work, error: BaseException) -> bool:
         """True if its run was broken off by a cancel that was meant for a request that had just
         left. A request that is cancelled itself has ended before its cancel comes."""
         if work.ended or not isinstance(error, Cancelled) or isinstance(error, Moved):
             return False
-        return any(aim.slot is slot for aim in list(self._life.aims))
-
-    def _read(self, entry: Entry, slot: Slot, work: Work, rows: int) -> None:
-        if slot.work is not work:
-            self._begin(entry, slot, work)
-        begin = time.perf_counter()
-        ran, left = slot.read(rows)
-        seconds = time.perf_counter() - begin
-        stats = self._stats
-        stats.reads += 1
-        stats.read.add(seconds)
-        self._life.scheduler.has_read(entry, ran, left, seconds)
-        if left:
-            return
-        stats.prompt_tokens_run += work.timings.prompt_n
-        stats.prompt_tokens_cached += work.timings.cache_n
-        work.state = "writing"
-        self._write(entry, slot, work)  # its logits are there: the first token costs no run
-
-    def _write(self, entry: Entry, slot: Slot, work: Work) -> None:
-        is_first, before = work.first is None, len(work.assembler.tokens)
-        begin = time.perf_counter()
-        pieces = slot.turn()
-        seconds = time.perf_counter() - begin
-        n_new = len(work.assembler.tokens) - before
-        stats = self._stats
-        stats.tokens += n_new
-        now = time.monotonic()
-        if is_first:
-            work.first = now
-            stats.first_token.add(now - work.submitted)
-        else:
-            self._life.scheduler.has_written(entry, seconds)
-            stats.rounds += 1
-            stats.write.add(seconds)
-            if work.told is not None and n_new:
-                stats.between_tokens.add((now - work.told) / n_new, n_new)
-        if slot.last_round is not None:
-            stats.add_round(slot.last_round)
-        work.told = now
-        if pieces:
-            work.deliver(pieces)
-        if work.assembler.finish_reason is not None:
-            work.inside = None
-            stats.completed += 1  # before anybody hears of it
-            stats.total.add(now - work.submitted)
-            if not work.end():  # called off in its last turn
-                stats.completed -= 1
-                stats.total.add(now - work.submitted, -1)
+        return bool(self._life.aims)
 
 
 def _too_late(work: Work, which: str) -> str:

@@ -40,6 +40,12 @@ class EngineStats:
 
     slots: int = 0
     """Requests that can be written at the same time."""
+    pages: int = 0
+    """Pages of the cache that the slots share; 0: each has its own."""
+    free_pages: int = 0
+    """Those that no text holds, as of the last turn."""
+    page_size: int = 0
+    """Positions of a page."""
     queued: int = 0
     """Requests that wait for a slot."""
     reading: int = 0
@@ -61,9 +67,23 @@ class EngineStats:
     tokens: int = 0
     """Generated."""
     rounds: int = 0
-    """Runs that wrote, with and without drafts."""
+    """Rounds of requests, with and without drafts. A run may have those of several."""
     reads: int = 0
     """Runs that read a part of a prompt."""
+    runs: int = 0
+    """Runs of any kind."""
+    parked: int = 0
+    """Requests that made room for others and read their text again."""
+    shared: int = 0
+    """Requests that began with pages of another slot."""
+    rows_written: int = 0
+    """Rows of all rounds: each one's token and its drafts."""
+    rows_read: int = 0
+    """Rows of prompts."""
+    read_seconds: float = 0.0
+    """Of runs that read; of those that wrote too, by its part of the rows."""
+    write_seconds: float = 0.0
+    """Of rounds, likewise."""
     drafted: int = 0
     """Tokens that drafters proposed."""
     accepted: int = 0
@@ -83,9 +103,25 @@ class EngineStats:
     total: Spread = field(default_factory=Spread)
     """From the submission to the end, of requests that came to their own end."""
     read: Spread = field(default_factory=Spread)
-    """Of runs that read."""
+    """Of runs that only read."""
     write: Spread = field(default_factory=Spread)
-    """Of rounds."""
+    """Of runs that only wrote."""
+    mixed: Spread = field(default_factory=Spread)
+    """Of runs that did both."""
+
+    def add_run(self, n_rounds: int, written: int, read: int, seconds: float) -> None:
+        """Adds a run of so many seconds. n_rounds, written: its rounds and their rows. read: its
+        prompt rows."""
+        self.runs += 1
+        self.rounds += n_rounds
+        self.rows_written += written
+        self.rows_read += read
+        self.reads += read > 0
+        spread = self.mixed if read and n_rounds else self.read if read else self.write
+        spread.add(seconds)
+        share = read / (read + written) if read else 0.0
+        self.read_seconds += share * seconds
+        self.write_seconds += (1 - share) * seconds
 
     def add_round(self, one: Round) -> None:
         """Adds the drafts of a round. one: what the round brought."""

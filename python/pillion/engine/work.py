@@ -141,6 +141,8 @@ class Work:
         form = request.constraint
         self.constraint = form() if callable(form) else form
         self.sampler: Sampler | None = sampler
+        self.accepted = False
+        """The sampler's penalties know the prompt."""
         self.assembler = assembler
         self.timings = Timings()
         self.counts = (PairStats(), PairStats())

@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 from ..arguments import check_path
 from ..calling import checked
 from ..errors import HubError, NotOnHubError, PillionError
+from ..gguf_head import head_of
 from .choosing import matches
 from .client import Hub
 from .drafters import TARGETS
-from .gguf_head import head_of
 from .names import Name, kind_by_name, parse_name, part_of, quantization_of
 from .sentences import of_cache
 

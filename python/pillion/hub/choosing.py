@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..errors import NotOnHubError, SeveralMatchesError
+from ..sizes import size_of
 from .listing import Listing, RemoteFile
 from .names import Name, kind_by_name, part_of, quantization_of
 
@@ -48,15 +49,6 @@ class Chosen:
     choice: Choice
     reason: str
     """Why this one, where the name left it open; else empty."""
-
-
-def size_of(n_bytes: float) -> str:
-    """Bytes as the hub's pages show them: powers of 1000."""
-    for unit in ("B", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.0f} {unit}" if unit == "B" else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.1f} GB"
 
 
 def choices(listing: Listing) -> list[Choice]:

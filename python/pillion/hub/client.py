@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from ..arguments import shown
 from ..errors import HubAccessError, HubUnreachableError, NotOnHubError, UsageError
+from .limits import limited
 from .listing import Listing, RemoteFile
 from .names import is_clean, is_inside, is_repository
 from .sentences import Asked, line, of_cache, one_sentence, readable
@@ -104,7 +105,7 @@ class Hub:
 
     def _remote(self, repo: str, revision: str | None) -> Listing:
         asked = self.asked(repo, revision)
-        with one_sentence(asked), readable(asked):
+        with one_sentence(asked), readable(asked), limited(asked):
             try:
                 info = self._api().model_info(
                     repo, revision=revision, files_metadata=True, timeout=self.timeout
@@ -125,7 +126,8 @@ class Hub:
     def _no_revision(self, repo: str, revision: str | None) -> str:
         sentence = f"{repo} has no revision {revision}"
         try:
-            refs = self._api().list_repo_refs(repo)
+            with limited(self.asked(repo)):
+                refs = self._api().list_repo_refs(repo)
         except Exception:  # the sentence without the list says enough
             return sentence
         names = [one.name for one in (*refs.branches, *refs.tags)]
@@ -162,7 +164,7 @@ class Hub:
         if self.offline:
             return list(self._cached_repos(owner, text))
         asked = self.asked(f"{owner}/{text}")
-        with one_sentence(asked), readable(asked):
+        with one_sentence(asked), readable(asked), limited(asked):
             found = self._api().list_models(author=owner, search=text, limit=_FOUND_MAX)
             return [one.id for one in found if is_repository(one.id)]
 

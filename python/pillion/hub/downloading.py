@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import ChecksumError, DiskFullError, HubUnreachableError, ModelFileError
-from .choosing import size_of
-from .gguf_head import MAGIC
+from ..gguf_head import MAGIC
+from ..sizes import size_of
 from .sentences import Asked, one_sentence, unreachable
 
 Report = Callable[[int, int], object]
@@ -30,6 +30,9 @@ CHUNK = 1 << 20
 
 WAITS = (0.5, 1.0, 2.0, 4.0)
 """Seconds before each new attempt. It starts again with the first when bytes came."""
+
+STALL_SECONDS, STALL_BYTES = 60.0, 64 << 10
+"""A download in which fewer bytes come in this time is given up."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PASSING = (408, 429, 500, 502, 503, 504)
@@ -120,6 +123,14 @@ class Download:
             "which are kept: pull again to go on from there"
         )
 
+    def _stalled(self) -> str:
+        of = "" if self.size is None else f" of {size_of(self.size)}"
+        return (
+            f"{self.asked.host} sends {self.asked.file} with less than {size_of(STALL_BYTES)} in "
+            f"{STALL_SECONDS:g} s; {size_of(self._have)}{of} came and are kept: pull again to go "
+            "on from there"
+        )
+
     def _attempt(self, file: BinaryIO) -> bool:
         """False: the hub refused to go on from there, so the next attempt begins anew."""
         from huggingface_hub import get_session
@@ -139,8 +150,13 @@ class Download:
             if self._have and not self._goes_on(answer.headers.get("Content-Range")):
                 self._restart(file)
                 return False
+            end, wanted = time.monotonic() + STALL_SECONDS, self._have + STALL_BYTES
             for chunk in answer.iter_bytes():  # as it comes: what a break cuts off is little
                 self._take(file, chunk)
+                if self._have >= wanted:
+                    end, wanted = time.monotonic() + STALL_SECONDS, self._have + STALL_BYTES
+                elif time.monotonic() > end:
+                    raise HubUnreachableError(self._stalled())
                 if self.size is not None and self._have > self.size:
                     return True  # more than there is, maybe without end: `_verify` says so
             return True

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from ..drafter_file import fits
 from ..errors import HubError, ModelFileError
+from ..gguf_head import head_of
 from .choosing import Choice, choices
 from .client import Hub
 from .fetching import Progress, fetch, head
-from .gguf_head import head_of
 from .listing import Listing
 from .names import kind_by_name, stem_of
 

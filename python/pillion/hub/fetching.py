@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import HubError, HubUnreachableError
+from ..gguf_head import HEAD_BYTES, Head, head_of, read_head
 from .choosing import Choice
 from .client import Hub
 from .downloading import Download, Report
-from .gguf_head import HEAD_BYTES, Head, head_of, read_head
 from .listing import Listing, RemoteFile
 from .sentences import of_cache, one_sentence, readable
 

@@ -12,11 +12,11 @@ from typing import Any
 from ..arguments import check_bool, check_callable, check_path, wrong
 from ..calling import checked
 from ..errors import UsageError
+from ..gguf_head import head_of
 from . import drafters
 from .choosing import Chosen, choose
 from .client import Hub
 from .fetching import Progress, cached_path, fetch
-from .gguf_head import head_of
 from .listing import Listing
 from .names import Name, checked_name, looks_like_name, parse_name
 from .sentences import of_cache

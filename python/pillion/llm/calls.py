@@ -10,9 +10,11 @@ from ..calling import checked_class
 from ..chat.messages import Message
 from ..engine.engine import Engine
 from ..engine.generation import Generation
+from ..engine.work import Request
 from ..pair import Draft
 from .openai_format import ChatCompletion, Completion, Result
 from .request_maker import Prompt, RequestMaker, ToolChoice, Tools
+from .several import SeveralAnswers, SeveralAsyncStreams, options_of_each
 from .streams import AsyncStream
 
 Stop = str | Sequence[str] | None
@@ -81,7 +83,8 @@ class TextCalls:
         stream: True returns an iterator of chunks. The work begins at the call. Leaving the
         iterator early stops it.
         options: temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty,
-        presence_penalty, penalty_last_n, seed, logit_bias, stop, draft (0 to 8 or "auto"; None: as
+        presence_penalty, penalty_last_n, seed, n (answers, with the seeds seed, seed + 1 …, as
+        choices of one result; 1 to 64), logit_bias, stop, draft (0 to 8 or "auto"; None: as
         the LLM was made), logits_processor, stopping_criteria (see `LogitsProcessors`), and one of
         response_format, regex, grammar and choice (see `chat`). Defaults come from the file where
         it has them (`general.sampling.*`), then from `SamplingParams`.
@@ -90,22 +93,34 @@ class TextCalls:
         context, and `Cancelled` or `Closed` when the work is called off."""
         check_bool("stream", stream)
         options.update(max_tokens=max_tokens, logprobs=logprobs, echo=echo, suffix=suffix)
-        answer = self._completion(prompt, **options)
+        answer = self._completions(prompt, **options)
         return answer.chunks() if stream else answer.whole()
 
     async def acomplete(
         self, prompt: Prompt, *, stream: bool = False, **options: Any
-    ) -> Result | AsyncStream:
+    ) -> Result | AsyncStream | SeveralAsyncStreams:
         """`complete` for asyncio. prompt, options: as there. stream: True returns an iterator for
         `async for`. Cancelling the task that waits ends the work."""
         check_bool("stream", stream)
-        answer = self._completion(prompt, **options)
+        answer = self._completions(prompt, **options)
         return answer.achunks() if stream else await answer.awhole()
 
     def _completion(self, prompt: Prompt, **options: Any) -> Completion:
         """The result of `complete`, its work begun."""
         request, make = self.requests.completion(prompt, **options)
         return make(self.engine.submit(request))
+
+    def _completions(self, prompt: Prompt, **options: Any) -> Completion | SeveralAnswers:
+        """The result of `complete`, one or n."""
+        each = options_of_each(options, self.seed)
+        made = [self.requests.completion(prompt, **one) for one in each]
+        found: Completion | SeveralAnswers = self._begun(made)
+        return found
+
+    def _begun(self, made: Sequence[tuple[Request, Any]]) -> Any:
+        """Submits the requests. One answer, or several as one."""
+        answers = [make(self.engine.submit(request)) for request, make in made]
+        return answers[0] if len(answers) == 1 else SeveralAnswers(answers)
 
     @overload
     def chat(
@@ -178,22 +193,31 @@ class TextCalls:
             enable_thinking=enable_thinking,
             continue_final_message=continue_final_message,
         )
-        answer = self._answer(messages, **options)
+        answer = self._answers(messages, **options)
         return answer.chunks() if stream else answer.whole()
 
     async def achat(
         self, messages: Sequence[Message], *, stream: bool = False, **options: Any
-    ) -> Result | AsyncStream:
+    ) -> Result | AsyncStream | SeveralAsyncStreams:
         """`chat` for asyncio. messages, options: as there. stream: True returns an iterator for
         `async for`. Cancelling the task that waits ends the work."""
         check_bool("stream", stream)
-        answer = self._answer(messages, **options)
+        answer = self._answers(messages, **options)
         return answer.achunks() if stream else await answer.awhole()
 
     def _answer(self, messages: Sequence[Message], **options: Any) -> ChatCompletion:
         """The result of `chat`, its work begun."""
         request, make = self.requests.chat(messages, **options)
         return make(self.engine.submit(request))
+
+    def _answers(
+        self, messages: Sequence[Message], **options: Any
+    ) -> ChatCompletion | SeveralAnswers:
+        """The result of `chat`, one or n."""
+        each = options_of_each(options, self.seed)
+        made = [self.requests.chat(messages, **one) for one in each]
+        found: ChatCompletion | SeveralAnswers = self._begun(made)
+        return found
 
     def generate(
         self,

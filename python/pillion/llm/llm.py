@@ -17,7 +17,9 @@ from ..calling import checked_class
 from ..chat.format import ChatFormat
 from ..chat.messages import Message, continues_message
 from ..context import Context, Floats
-from ..engine.engine import PARALLEL_MAX, Engine
+from ..engine.engine import Engine
+from ..engine.machine import PARALLEL_MAX
+from ..engine.slot import Slot
 from ..errors import Closed, NoSuchName
 from ..foreign_names import METHODS
 from ..held import Held
@@ -66,8 +68,10 @@ class LLM(TextCalls, Held):
     draft_p_min, draft_dense_head, draft_strict, draft_sampling: see `Pair`.
     draft_device: where the drafter runs. "auto": on the model's device; for a model on the Hexagon
     NPU on the CPU.
-    parallel: how many answers are written at the same time, in turn, each in a context of its own
-    on the same weights. Further calls wait for their turn.
+    parallel: how many answers are written at the same time, 1 to 64. One run has the rounds and
+    the prompts of all, so the weights are read once for them. Further calls wait for a place.
+    n_positions: positions of the full layers' cache that they share, at least n_ctx. None: parallel
+    * n_ctx. With fewer an answer may have to wait, or to read its text again; none fails for it.
 
     Any number of threads and asyncio tasks may call it. The contexts are reused: a prompt that
     begins like an earlier text runs only its rest (`timings`: cache_n tokens kept, prompt_n run). A
@@ -96,6 +100,7 @@ class LLM(TextCalls, Held):
         draft_sampling: str = "greedy",
         draft_device: str = "auto",
         parallel: int = 1,
+        n_positions: int | None = None,
         **context: Unpack[LLMContextKeywords],
     ) -> None:
         if not isinstance(path, Model):
@@ -117,6 +122,7 @@ class LLM(TextCalls, Held):
             ),
             options,
             check_int("parallel", parallel, 1, PARALLEL_MAX),
+            n_positions if n_positions is None else check_int("n_positions", n_positions, 1, 2**40),
         )
         self.model = opened.model
         """The open file."""
@@ -125,7 +131,8 @@ class LLM(TextCalls, Held):
         try:
             self.tokenizer: Tokenizer = self.model.tokenizer
             """The file's tokenizer."""
-            self.engine = Engine._on(opened.slots)
+            assert opened.group is not None
+            self.engine = Engine._on(opened.group)
             """Writes the text; `Engine.submit` takes requests without the forms of OpenAI's API."""
             self._metadata: Metadata = self.model.metadata
             self.name = str(self._metadata.get("general.name") or os.path.basename(self.model.path))
@@ -209,6 +216,43 @@ class LLM(TextCalls, Held):
         """What the drafter did so far, for all answers together. Without a drafter the state is
         "off", and `reason` tells why. Any thread may ask, also during an answer."""
         return self.engine.speculation()
+
+    # ---- a state to keep ----
+
+    def save(self, path: str | os.PathLike[str], *, slot: int = 0) -> None:
+        """Saves the text that a context holds, with its cache, in a file for `load`.
+
+        path: the file. It appears when it is complete; until then an older one stays.
+        slot: which of the `parallel` contexts (0 to parallel - 1; `engine.slots()` tells what they
+        do).
+
+        Any thread may call it; the file is written between two turns of what is under way, also in
+        the middle of an answer. Each call has a sampler of its own, so none is saved. Raises what
+        `Context.save` raises.
+        """
+        name, at = check_path("path", path), self._slot(slot)
+        self.engine.between_turns(lambda: at.save(name))
+
+    def load(self, path: str | os.PathLike[str], *, slot: int = 0, owner: str = "") -> int:
+        """Brings a saved text back into a context: the next call whose prompt begins like it runs
+        only its rest, and writes what it would have written.
+
+        path: a file of `save` or of `Context.save`, of the same model and kv_type; n_ctx and the
+        other options may differ. slot: as in `save`. owner: whose text it is, as in calls.
+
+        Returns how many tokens had to run: 0, unless the drafter or a part of the model is on
+        another device with a cache of another layout. The file is checked before anything changes.
+        Raises what `Context.load` raises, and `Busy` while an answer is written in that context.
+        """
+        name, at = check_path("path", path), self._slot(slot)
+        owner = check_text("owner", owner)
+        ran: list[int] = []
+        self.engine.between_turns(lambda: ran.append(at.load(name, owner)))
+        return ran[0]
+
+    def _slot(self, slot: int) -> Slot:
+        slots = self.engine._slots
+        return slots[check_int("slot", slot, 0, len(slots) - 1)]
 
     # ---- tokens and prompts ----
 

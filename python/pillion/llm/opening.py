@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from ..arguments import check_bool, check_choice, check_int, check_number, check_text, wrong
 from ..drafter_file import drafter_beside
-from ..engine.slot import Parts, Slot
+from ..engine.machine import Parts
+from ..engine.slot import SlotGroup
 from ..errors import ModelNotFoundError, OutOfMemoryError, PairingError, UsageError
 from ..hub.names import looks_like_name
 from ..model import Model, layer_count
@@ -93,12 +94,12 @@ class Opened:
     owns_model: bool
     drafter: Model | None
     """The drafter's model, where it was opened here."""
-    slots: list[Slot]
+    group: SlotGroup | None
     why_no_pair: str
 
     def close(self) -> None:
-        for slot in self.slots:
-            slot.close()
+        if self.group is not None:
+            self.group.close()
         if self.drafter is not None:
             self.drafter.close()
         if self.owns_model:
@@ -111,6 +112,7 @@ def open_slots(
     speculation: Speculation,
     context: ContextOptions,
     parallel: int,
+    n_positions: int | None = None,
 ) -> Opened:
     """Opens the model and its drafter, and makes `parallel` slots on them.
 
@@ -126,7 +128,7 @@ def open_slots(
         name = file.changed()
         if name is not None:
             raise UsageError(f"{name} says how a file is opened, and this model is open already")
-        opened = Opened(path, False, None, [], "no drafter was asked for")
+        opened = Opened(path, False, None, None, "no drafter was asked for")
     else:
         layers = layers_for(
             path,
@@ -142,7 +144,7 @@ def open_slots(
         model = _open_model(
             path, device=file.device, n_gpu_layers=layers, progress=file.progress, **opening
         )
-        opened = Opened(model, True, None, [], "no drafter was asked for")
+        opened = Opened(model, True, None, None, "no drafter was asked for")
     try:
         _warn_of_length(opened.model, context.n_ctx)
         found = isinstance(drafter, str) and drafter == "auto"
@@ -155,7 +157,8 @@ def open_slots(
             drafter = opened.drafter
         parts = Parts(opened.model, vars(context), drafter, speculation.of_pair())
         parts.why_no_pair = opened.why_no_pair
-        _make_slots(opened, parts, found, parallel)
+        parts.parallel, parts.n_positions = parallel, n_positions
+        _make_slots(opened, parts, found)
     except BaseException:
         opened.close()
         raise
@@ -207,29 +210,36 @@ def _leave_alone(opened: Opened, error: PairingError, found: bool) -> None:
         opened.drafter = None
 
 
-def _make_slots(opened: Opened, parts: Parts, found: bool, parallel: int) -> None:
-    if parallel > 1:
-        check_memory(parts, parallel)
+def _make_slots(opened: Opened, parts: Parts, found: bool) -> None:
+    if parts.parallel > 1:
+        check_memory(parts)
     try:
-        opened.slots.append(Slot(0, parts))
+        opened.group = SlotGroup(parts)
     except PairingError as error:
         if parts.drafter is None:
             raise
         _leave_alone(opened, error, found)
         parts.drafter, parts.why_no_pair = None, opened.why_no_pair
-        opened.slots.append(Slot(0, parts))
-    for index in range(1, parallel):
-        opened.slots.append(Slot(index, parts))
+        opened.group = SlotGroup(parts)
 
 
-def check_memory(parts: Parts, parallel: int) -> None:
+def check_memory(parts: Parts) -> None:
     """Raises `OutOfMemoryError`, with the numbers, if the host has no room for all contexts."""
-    each = context_bytes(parts.model, ContextOptions(**parts.sizes).sizes())
-    memory = device("cpu")["memory"]
-    if each * parallel > memory["free"]:
+    parallel = parts.parallel
+    sizes = ContextOptions(**parts.sizes).sizes()
+    found = parts.model.memory(**sizes)
+    kv = found["kv"]
+    full = kv["full"]["bytes"]
+    if parts.n_positions is not None:  # they share them
+        n_ctx = max(int(found["n_ctx"]), 1)
+        full = full * min(1.0, max(parts.n_positions, n_ctx) / (parallel * n_ctx))
+    each = int(full + kv["bytes"] - kv["full"]["bytes"] + kv["snapshots"])
+    shared = int(found["scratch"] + found["outputs"] * min(parallel, 14))
+    memory, total = device("cpu")["memory"], each * parallel + shared
+    if total > memory["free"]:
         raise OutOfMemoryError(
-            f"{parallel} contexts of {each / 1e9:.2f} GB take {parallel * each / 1e9:.2f} GB, but "
-            f"{memory['free'] / 1e9:.2f} GB are free: lower parallel or n_ctx"
+            f"{parallel} contexts of {each / 1e9:.2f} GB take {total / 1e9:.2f} GB, but "
+            f"{memory['free'] / 1e9:.2f} GB are free: lower parallel, n_positions or n_ctx"
         )
 
 

@@ -68,6 +68,7 @@ class EngineCollector:
         stats = self._engine.stats()
         yield from _requests(stats, self._causes)
         yield from _tokens(stats)
+        yield from _cache(stats)
         yield from _times(stats)
         yield from _aliases(stats)
 
@@ -103,9 +104,24 @@ def _tokens(stats: EngineStats) -> Iterator[Metric]:
     yield _labelled("pillion_rounds", words, "drafts", _numbered(stats.draft_lengths, 0))
 
 
+def _cache(stats: EngineStats) -> Iterator[Metric]:
+    rows = {"read": stats.rows_read, "write": stats.rows_written}
+    yield _labelled("pillion_rows", "Rows of all runs by what they were for.", "kind", rows)
+    words = "Pages of the cache that the sequences share."
+    family = GaugeMetricFamily("pillion_pages", words, labels=["state"])
+    family.add_metric(["used"], stats.pages - stats.free_pages)
+    family.add_metric(["free"], stats.free_pages)
+    yield family
+    words = "Requests that made room for others and read their text again."
+    yield _counter("pillion_requests_parked", words, stats.parked)
+    words = "Requests that began with pages of another sequence."
+    yield _counter("pillion_requests_shared", words, stats.shared)
+
+
 def _times(stats: EngineStats) -> Iterator[Metric]:
     runs = HistogramMetricFamily("pillion_run_seconds", "Runs by what they did.", labels=["kind"])
-    for kind, spread in (("read", stats.read), ("write", stats.write)):
+    kinds = (("read", stats.read), ("write", stats.write), ("mixed", stats.mixed))
+    for kind, spread in kinds:
         runs.add_metric([kind], _buckets(spread), spread.sum)
     yield runs
     for name, words, spread in (
@@ -133,15 +149,15 @@ def _aliases(stats: EngineStats) -> Iterator[Metric]:
     active = stats.reading + stats.writing
     for name, value in (
         ("prompt_tokens", stats.prompt_tokens_run),
-        ("prompt_seconds", stats.read.sum),
+        ("prompt_seconds", stats.read_seconds),
         ("tokens_predicted", stats.tokens),
-        ("tokens_predicted_seconds", stats.write.sum),
-        ("n_decode", stats.reads + stats.rounds),
+        ("tokens_predicted_seconds", stats.write_seconds),
+        ("n_decode", stats.runs),
     ):
         yield _counter(f"llamacpp:{name}", words, value)
     for name, value in (
-        ("prompt_tokens_seconds", _rate(stats.prompt_tokens_run, stats.read.sum)),
-        ("predicted_tokens_seconds", _rate(stats.tokens, stats.write.sum)),
+        ("prompt_tokens_seconds", _rate(stats.prompt_tokens_run, stats.read_seconds)),
+        ("predicted_tokens_seconds", _rate(stats.tokens, stats.write_seconds)),
         ("requests_processing", active),
         ("requests_deferred", stats.queued),
     ):

@@ -12,7 +12,7 @@ namespace pillion::cpu::arm_dotprod {
 #include "backends/cpu/body/matmul_float.inl"
 
 void fill_matmul(KernelTable& table) {
-    fill_quantised(table);
+    fill_quantized(table);
     fill_float(table);
     table.matvec_most = 9;
     table.prefetch = 0;  // not measured on a machine yet

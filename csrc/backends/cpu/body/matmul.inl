@@ -1,4 +1,4 @@
-// Quantised matmul over dot.h, the code of every vector table. Included inside the namespace of an
+// Quantized matmul over dot.h, the code of every vector table. Included inside the namespace of an
 // instruction set. Two kernels with one arithmetic:
 //
 //     matvec   1..9 columns, sums in registers, each code plane unpacked once and used for all
@@ -487,7 +487,7 @@ static void matmul_panels(const PanelArgs& a) {
 
 // ---- activations ----
 
-// Quantises one column; activations.h defines a block. Finds the largest magnitude in the integers:
+// Quantizes one column; activations.h defines a block. Finds the largest magnitude in the integers:
 // without the sign bit, floats order like their bits, and infinities and NaNs are the largest.
 static void quantize(const float* x, int inputs, ActBlock* act, ptrdiff_t stride) {
     constexpr int kWords = 32 / kLanes;
@@ -582,7 +582,7 @@ static int64_t dot_peak(int64_t rounds) {
     return rounds * kSums * 32 * kLanes;
 }
 
-static void fill_quantised(KernelTable& t) {
+static void fill_quantized(KernelTable& t) {
     t.quantize = quantize;
     t.dot_peak = dot_peak;
 #define PILLION_FILL(F) fill_format<F>(t);

@@ -12,10 +12,12 @@ class KvStoreStep final : public RowStep {
 
   private:
     void row_step(const RunInfo& run, int row, int) const override {
-        const int slot = (run.pos + run.first_row(rows_) + row) % store_.spec.capacity;
+        const RunInfo::Place place = run.place(rows_, row);
+        const int slot = place.position % store_.spec.page_slots();
         for (int h = 0; h < store_.spec.n_kv_heads; h++) {
             const int64_t at = int64_t(h) * store_.spec.head_dim;
-            table_.kv_store(kv_head(store_, h), slot, k_.row(row) + at, v_.row(row) + at);
+            table_.kv_store(kv_head(store_, h, place.table, place.position), slot, k_.row(row) + at,
+                            v_.row(row) + at);
         }
     }
     KvStore store_;

@@ -83,7 +83,7 @@ void multiply(const KernelTable& table, const PackedMatrix& m, int begin, int en
 
 namespace {
 
-// Rows are quantised in groups of 8 neighbouring columns and 8 blocks of each in turn: long enough
+// Rows are quantized in groups of 8 neighbouring columns and 8 blocks of each in turn: long enough
 // reads for the hardware's prefetch, few enough write streams for the first cache.
 constexpr int kQuantizeColumns = 8, kQuantizeBlocks = 8;
 

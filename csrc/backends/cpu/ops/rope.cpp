@@ -19,7 +19,7 @@ class RopeTableStep final : public RowStep {
 
   private:
     void row_step(const RunInfo& run, int row, int) const override {
-        const double pos = run.pos + run.first_row(rows_) + row;
+        const double pos = run.place(rows_, row).position;
         float* out = out_.row(row);
         for (int i = 0; i < half_; i++) {
             const double angle = pos * frequency_[size_t(i)];

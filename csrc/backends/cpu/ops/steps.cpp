@@ -54,8 +54,7 @@ size_t node_scratch(const Graph& graph, const Node& n, int n_threads) {
     const auto packed = [&](int k) { return packed_matrix(graph.value(n.in[k]).tensor); };
     switch (n.op) {
         case Op::attend:
-            return attend_layout(n.params.attend, graph.value(n.in[0]).kv.spec, rows, n_threads)
-                .bytes;
+            return attend_layout(n.params.attend, graph.value(n.in[0]).kv, rows, n_threads).bytes;
         case Op::centroid_head:
             return centroid_scratch(packed(2), n.params.centroid_head, rows, n_threads).bytes;
         case Op::moe_matmul: return moe_scratch(packed(0), n.params.moe, rows).bytes;

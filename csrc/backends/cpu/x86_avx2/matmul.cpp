@@ -13,7 +13,7 @@ namespace pillion::cpu::x86_avx2 {
 
 void fill_matmul(KernelTable& table) {
     __builtin_cpu_init();
-    fill_quantised(table);
+    fill_quantized(table);
     fill_float(table);
     table.matvec_most = 6;
     // See x86_avx512. On Zen 4 one column reads at 101 % of the probe's bandwidth, against 93 %

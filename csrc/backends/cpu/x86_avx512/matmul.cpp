@@ -13,7 +13,7 @@ namespace pillion::cpu::x86_avx512 {
 
 void fill_matmul(KernelTable& table) {
     __builtin_cpu_init();
-    fill_quantised(table);
+    fill_quantized(table);
     fill_float(table);
     table.matvec_most = 9;
     // Measured on Zen 4. Other makers' processors unpack on the pipes that multiply, and groups

@@ -1,10 +1,10 @@
 // Attention over the cache: chooses the kernel for a shape, and launches it. Plain C++.
 //
 // Query vectors that share a KV head are numbered row * gqa + head in group, so a block of vectors
-// is full for every ratio of heads. Masks are arithmetic: position p lives in slot p % capacity,
-// and a row sees one contiguous span of positions. Kernels step through positions in tiles whose
-// ends are multiples of the tile. Parts of the range ("splits") end at multiples of their size. The
-// order of a row's sums therefore depends only on its own position.
+// is full for every ratio of heads; a block's vectors belong to one segment of the run. Masks are
+// arithmetic: a row sees one contiguous span of its sequence's positions. Kernels step through
+// positions in tiles whose ends are multiples of the tile. Parts of the range ("splits") end at
+// multiples of their size. The order of a row's sums therefore depends only on its own position.
 //
 // As long as the kernel stays the same, a row's bits do not depend on the rows beside it. Runs of
 // up to kDecodeTokens rows use `decode` (or `plain`), which has one order for every number of
@@ -15,6 +15,7 @@
 
 #include "backends/cuda/device/runtime.h"
 #include "backends/cuda/kernels/run_rows.h"
+#include "backends/cuda/kv_layout.h"
 #include "core/tensor.h"
 
 namespace pillion::cuda {
@@ -29,12 +30,16 @@ enum class AttnKernel { none, decode, tile, plain };
 
 struct AttnShape {
     int d, n_head, n_head_kv;
-    int n_tokens;     // most rows
+    int n_tokens;     // most rows of a run
     int n_positions;  // the last row stands below this position
     int window;       // 0: no window
-    int capacity;     // of the cache
+    int span;         // positions that a sequence's part of the cache holds: KvStore::span()
     KvType kv;
     bool plain = false;  // use the plain kernel for every shape
+    int n_segments = 1;  // most of a run
+    int n_longest = 0;   // most rows of a segment; 0: n_tokens
+
+    int longest() const { return n_longest > 0 ? n_longest : n_tokens; }
 };
 
 struct AttnPlan {
@@ -57,6 +62,7 @@ struct AttnArgs {
     const uint8_t* store;  // kv_layout.h
     float* scratch;        // AttnPlan::scratch_floats
     KvSpec spec;
+    KvPages pages;
     int n_head;
     int window, past_only;  // core/op.h: AttendParams
     float scale, softcap;   // softcap 0: no cap
@@ -72,17 +78,26 @@ size_t attn_decode_shared(int d, int rows);
 size_t attn_tile_shared(int d, int rows);
 size_t attn_plain_shared(int d);
 
+// How many blocks of `size` vectors the segments of a run need at most. Segment i's begin at
+// (vectors before it) / size + i, so each has room for its last, partly filled block.
+inline int64_t attn_blocks(int64_t vectors, int size, int segments) {
+    return segments > 1 ? vectors / size + segments : (vectors + size - 1) / size;
+}
+inline unsigned attn_blocks(const AttnPlan& plan, const RunRows& rows, int gqa) {
+    return unsigned(attn_blocks(int64_t(rows.bound) * gqa, plan.rows, rows.segments));
+}
+
 // The kernels' arguments: the parts of AttnArgs.
 struct AttnCall {
     const float* q;
     float* out;
-    const void *k, *v;
-    const void *k_scale, *v_scale;
+    const uint8_t *k, *v, *k_scale, *v_scale;  // of the first page
+    KvPages pages;
     // [vectors, n_split, d]; vectors are numbered row * n_head + head
     float* part;
     float* meta;  // [vectors, n_split, 2]: maximum and sum
     RunRows rows;
-    int d, n_head, n_head_kv, capacity;
+    int d, n_head, n_head_kv;
     int split, n_split;
     int window, past_only;
     float scale, softcap;

@@ -15,8 +15,8 @@ struct KvRow;
 template <>
 struct KvRow<KvType::f16> {
     const half* p;
-    __device__ KvRow(const void* base, const void*, size_t row, int d)
-        : p(static_cast<const half*>(base) + row * d) {}
+    __device__ KvRow(const uint8_t* base, const uint8_t*, size_t row, int d)
+        : p(reinterpret_cast<const half*>(base) + row * d) {}
     __device__ __forceinline__ void load8(int chunk, float (&out)[8]) const {
         Half8 t;
         t.v = *reinterpret_cast<const uint4*>(p + chunk * 8);
@@ -34,9 +34,9 @@ template <>
 struct KvRow<KvType::q8_0> {
     const int8_t* p;
     const half* s;
-    __device__ KvRow(const void* base, const void* scale, size_t row, int d)
-        : p(static_cast<const int8_t*>(base) + row * d),
-          s(static_cast<const half*>(scale) + row * ((d + 31) / 32)) {}
+    __device__ KvRow(const uint8_t* base, const uint8_t* scale, size_t row, int d)
+        : p(reinterpret_cast<const int8_t*>(base) + row * d),
+          s(reinterpret_cast<const half*>(scale) + row * ((d + 31) / 32)) {}
     __device__ __forceinline__ void load8(int chunk, float (&out)[8]) const {
         union {
             int2 v;
@@ -58,18 +58,24 @@ struct PositionRange {
     __device__ __forceinline__ bool has(int p) const { return p >= begin && p < end; }
 };
 
-// The rows of a block and the positions they see. Vectors are numbered row * gqa + head in group.
+// The rows of a segment and the positions they see. Rows and vectors count from the segment's first
+// row of this kind; vectors are numbered row * gqa + head in group.
 struct AttnRows {
-    int gqa, n_head, kv_head, n_vectors, position, window, past_only;
+    int gqa, n_head, kv_head, segment, begin, n_vectors, position, window, past_only;
 
-    __device__ __forceinline__ AttnRows(const AttnCall& a, int kv)
-        : gqa(a.n_head / a.n_head_kv), n_head(a.n_head), kv_head(kv),
-          n_vectors(a.rows.count() * gqa), position(a.rows.position()), window(a.window),
-          past_only(a.past_only) {}
+    __device__ __forceinline__ AttnRows(const AttnCall& a, int kv, int number)
+        : gqa(a.n_head / a.n_head_kv), n_head(a.n_head), kv_head(kv), segment(number),
+          window(a.window), past_only(a.past_only) {
+        const PillionSegment s = a.rows.state->segments[number];
+        const int first = a.rows.first(), skipped = max(first - s.row, 0);
+        begin = max(s.row - first, 0);
+        n_vectors = max(s.n_rows - skipped, 0) * gqa;
+        position = s.pos + skipped;
+    }
 
     // Index into q, out, part and meta.
     __device__ __forceinline__ size_t index(int vector) const {
-        return size_t(vector / gqa) * n_head + kv_head * gqa + vector % gqa;
+        return size_t(begin + vector / gqa) * n_head + kv_head * gqa + vector % gqa;
     }
     __device__ __forceinline__ PositionRange seen_by_row(int row) const {
         const int at = position + row;
@@ -87,6 +93,25 @@ struct AttnRows {
     __device__ __forceinline__ int first_split(int split) const {
         return split > 0 ? seen_by_row(0).begin / split : 0;
     }
+};
+
+// The rows of block `number` of attn_blocks.
+template <int Size>
+static __device__ __forceinline__ AttnRows rows_of_block(const AttnCall& a, int kv, int number) {
+    return AttnRows(a, kv, a.rows.find(number, a.n_head / a.n_head_kv, Size, 1));
+}
+// Its first vector; not below n_vectors: the block has none.
+template <int Size>
+static __device__ __forceinline__ int first_of_block(const AttnRows& rows, int number) {
+    return (number - rows.segment - rows.begin * rows.gqa / Size) * Size;
+}
+
+// The page and slot of a tile's first position.
+struct KvTile {
+    size_t page;  // bytes behind the first page
+    int slot;
+    __device__ __forceinline__ KvTile(const AttnCall& a, const AttnRows& rows, int position)
+        : page(a.pages.offset(rows.segment, position)), slot(a.pages.slot(position)) {}
 };
 
 // The part of `seen` that split number `index` covers; all of it without splits.

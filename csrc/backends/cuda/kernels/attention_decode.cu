@@ -1,8 +1,8 @@
 // Flash attention for a few rows: any ratio of heads, head sizes up to 512, positions split over
 // blocks.
 //
-// Block: one KV head, up to R query vectors, one split of the positions. For each tile of 64
-// positions:
+// Block: one KV head, up to R query vectors of a segment, one split of the positions. For each tile
+// of 64 positions:
 //   1. eight lanes share a position and compute the scores of all R vectors from one read of K;
 //   2. one warp per vector updates the running maximum and sum;
 //   3. a thread owns eight output columns and accumulates p * V for all R vectors.
@@ -44,17 +44,18 @@ __device__ __forceinline__ void load_queries(const AttnCall& a, const AttnRows& 
 
 // 1. Scores of the positions [tile, tile + 64) that any vector of the block sees.
 template <int D, int R, KvType KV>
-__device__ __forceinline__ void score_tile(const AttnCall& a, int kv_head, int tile,
+__device__ __forceinline__ void score_tile(const AttnCall& a, const AttnRows& rows, int tile,
                                            PositionRange range, const DecodeShared<D, R>& s) {
-    // A tile does not wrap: capacities are multiples of 256.
-    const int tid = int(threadIdx.x), slot = tile % a.capacity;
+    const int tid = int(threadIdx.x);
+    const KvTile at(a, rows, tile);
     for (int kk = tid / 8; kk < kKeys; kk += kThreads / 8) {
         float sum[R];
         PILLION_UNROLL
         for (int r = 0; r < R; r++) sum[r] = 0.0f;
         // Other slots may hold anything, NaN included.
         if (range.has(tile + kk)) {
-            const KvRow<KV> k(a.k, a.k_scale, size_t(slot + kk) * a.n_head_kv + kv_head, D);
+            const KvRow<KV> k(a.k + at.page, a.k_scale + at.page,
+                              size_t(at.slot + kk) * a.n_head_kv + rows.kv_head, D);
             for (int c = tid % 8; c < D / 8; c += 8) {
                 float x[8];
                 k.load8(c, x);
@@ -106,13 +107,13 @@ __device__ __forceinline__ void update_softmax(float (&m)[Mine], float (&l)[Mine
 
 // 3. Skips a weight of zero: its value may belong to a position that this vector must not see.
 template <int D, int R, KvType KV>
-__device__ __forceinline__ void add_values(const AttnCall& a, int kv_head, int tile,
+__device__ __forceinline__ void add_values(const AttnCall& a, const AttnRows& rows, int tile,
                                            PositionRange range, const DecodeShared<D, R>& s,
                                            float (&o)[R][8]) {
     constexpr int kChunks = D / 8, kGroups = decode_groups(D);
-    const int group = int(threadIdx.x) / kChunks, chunk = int(threadIdx.x) % kChunks,
-              slot = tile % a.capacity;
+    const int group = int(threadIdx.x) / kChunks, chunk = int(threadIdx.x) % kChunks;
     if (group >= kGroups) return;
+    const KvTile at(a, rows, tile);
     PILLION_UNROLL
     for (int r = 0; r < R; r++) {
         const float f = s.factor[r];
@@ -121,7 +122,8 @@ __device__ __forceinline__ void add_values(const AttnCall& a, int kv_head, int t
     }
     for (int kk = group; kk < kKeys; kk += kGroups) {
         if (!range.has(tile + kk)) continue;
-        const KvRow<KV> v(a.v, a.v_scale, size_t(slot + kk) * a.n_head_kv + kv_head, D);
+        const KvRow<KV> v(a.v + at.page, a.v_scale + at.page,
+                          size_t(at.slot + kk) * a.n_head_kv + rows.kv_head, D);
         float x[8];
         v.load8(chunk, x);
         PILLION_UNROLL
@@ -134,14 +136,17 @@ __device__ __forceinline__ void add_values(const AttnCall& a, int kv_head, int t
     }
 }
 
-// Adds the groups' sums, one vector at a time.
+// Adds the groups' sums, one vector at a time. The block's rows are found again: kept through the
+// loop they would cost registers that it lacks.
 template <int D, int R, int Mine>
-__device__ __forceinline__ void write_outputs(const AttnCall& a, const AttnRows& rows, int first,
-                                              int split, const float (&m)[Mine],
+__device__ __forceinline__ void write_outputs(const AttnCall& a, const float (&m)[Mine],
                                               const float (&l)[Mine], const float (&o)[R][8],
                                               const DecodeShared<D, R>& s) {
     constexpr int kChunks = D / 8, kGroups = decode_groups(D);
-    const int tid = int(threadIdx.x), group = tid / kChunks, chunk = tid % kChunks;
+    const int tid = int(threadIdx.x), group = tid / kChunks, chunk = tid % kChunks,
+              split = int(blockIdx.x), number = int(blockIdx.z);
+    const AttnRows rows = rows_of_block<R>(a, int(blockIdx.y), number);
+    const int first = first_of_block<R>(rows, number);
     PILLION_UNROLL
     for (int i = 0; i < Mine; i++) {
         const int r = tid / 32 + i * kWarps;
@@ -178,8 +183,9 @@ __global__ void __launch_bounds__(kThreads, 3) decode_kernel(AttnCall a) {
     constexpr int kMine = (R + kWarps - 1) / kWarps;  // vectors of a warp in step 2
     PILLION_DYNAMIC_SHARED(float, base);
     const DecodeShared<D, R> s(base);
-    const int split = int(blockIdx.x), kv_head = int(blockIdx.y), first = int(blockIdx.z) * R;
-    const AttnRows rows(a, kv_head);
+    const int split = int(blockIdx.x), number = int(blockIdx.z);
+    const AttnRows rows = rows_of_block<R>(a, int(blockIdx.y), number);
+    const int first = first_of_block<R>(rows, number);
     if (first >= rows.n_vectors) return;
     const PositionRange range =
         part_of(rows.seen_by_any(first, R), a.split, rows.first_split(a.split) + split);
@@ -195,21 +201,21 @@ __global__ void __launch_bounds__(kThreads, 3) decode_kernel(AttnCall a) {
     }
     for (int tile = range.begin / kKeys * kKeys; tile < range.end; tile += kKeys) {
         __syncthreads();  // queries are loaded, the last tile's weights are read
-        score_tile<D, R, KV>(a, kv_head, tile, range, s);
+        score_tile<D, R, KV>(a, rows, tile, range, s);
         __syncthreads();
         update_softmax<D, R>(m, l, s);
         __syncthreads();
-        add_values<D, R, KV>(a, kv_head, tile, range, s, o);
+        add_values<D, R, KV>(a, rows, tile, range, s, o);
     }
-    write_outputs<D, R>(a, rows, first, split, m, l, o, s);
+    write_outputs<D, R>(a, m, l, o, s);
 }
 
 // Merges a vector's splits in order, only those that it sees: the others would add zeros.
 __global__ void __launch_bounds__(kThreads) combine_kernel(AttnCall a) {
     const int row = int(blockIdx.x) / a.n_head;
     if (row >= a.rows.count()) return;
-    const AttnRows rows(a, 0);
-    const PositionRange seen = rows.seen_by_row(row);
+    const AttnRows rows(a, 0, a.rows.find(row, 1, 1, 0));
+    const PositionRange seen = rows.seen_by_row(row - rows.begin);
     const int from = rows.first_split(a.split), begin = seen.begin / a.split - from;
     const int end = seen.end > seen.begin ? (seen.end - 1) / a.split - from + 1 : begin;
     const size_t at = blockIdx.x;
@@ -258,8 +264,7 @@ size_t attn_decode_shared(int d, int rows) {
 }
 
 void attn_decode(const AttnPlan& plan, KvType kv, const AttnCall& c, stream_t stream) {
-    const int vectors = c.rows.bound * (c.n_head / c.n_head_kv);
-    const dim3 grid(c.n_split, c.n_head_kv, (vectors + plan.rows - 1) / plan.rows);
+    const dim3 grid(c.n_split, c.n_head_kv, attn_blocks(plan, c.rows, c.n_head / c.n_head_kv));
     const bool known = with_instance(c.d, plan.rows, kv, [&](auto kernel) {
         launch("attn_decode", kernel, grid, dim3(kThreads), plan.shared_bytes, stream, c);
         return true;

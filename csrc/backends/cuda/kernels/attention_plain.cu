@@ -16,9 +16,9 @@ __global__ void __launch_bounds__(kThreads) plain_kernel(AttnCall a) {
     PILLION_DYNAMIC_SHARED(float, base);
     PILLION_SHARED(float, shared, kThreads / 32);
     const smem<float> q = base, weight = base + a.d;
-    const int tid = int(threadIdx.x), split = int(blockIdx.x), kv_head = int(blockIdx.y),
-              vector = int(blockIdx.z);
-    const AttnRows rows(a, kv_head);
+    const int tid = int(threadIdx.x), split = int(blockIdx.x), number = int(blockIdx.z);
+    const AttnRows rows = rows_of_block<1>(a, int(blockIdx.y), number);
+    const int vector = first_of_block<1>(rows, number);
     if (vector >= rows.n_vectors) return;
     const size_t at = rows.index(vector);
     const PositionRange range =
@@ -28,10 +28,12 @@ __global__ void __launch_bounds__(kThreads) plain_kernel(AttnCall a) {
     float m = -INFINITY, l = 0.0f, o[kColumns] = {};
     for (int tile = range.begin / kThreads * kThreads; tile < range.end; tile += kThreads) {
         __syncthreads();  // q is loaded, the last tile's weights are read
-        const int p = tile + tid, slot = tile % a.capacity;
+        const int p = tile + tid;
         float s = -INFINITY;
+        const KvTile place(a, rows, tile);
         if (range.has(p)) {
-            const KvRow<KV> k(a.k, a.k_scale, size_t(slot + tid) * a.n_head_kv + kv_head, a.d);
+            const KvRow<KV> k(a.k + place.page, a.k_scale + place.page,
+                              size_t(place.slot + tid) * a.n_head_kv + rows.kv_head, a.d);
             float sum = 0.0f;
             for (int i = 0; i < a.d; i++) sum = fmaf(q[i], k.at(i), sum);
             s = soft_cap(sum * a.scale, a.softcap);
@@ -46,7 +48,8 @@ __global__ void __launch_bounds__(kThreads) plain_kernel(AttnCall a) {
         for (int kk = max(range.begin - tile, 0); kk < min(range.end - tile, kThreads); kk++) {
             const float x = weight[kk];
             if (x == 0.0f) continue;
-            const KvRow<KV> v(a.v, a.v_scale, size_t(slot + kk) * a.n_head_kv + kv_head, a.d);
+            const KvRow<KV> v(a.v + place.page, a.v_scale + place.page,
+                              size_t(place.slot + kk) * a.n_head_kv + rows.kv_head, a.d);
             PILLION_UNROLL
             for (int c = 0; c < kColumns; c++)
                 if (tid + c * kThreads < a.d) o[c] = fmaf(x, v.at(tid + c * kThreads), o[c]);
@@ -69,7 +72,7 @@ __global__ void __launch_bounds__(kThreads) plain_kernel(AttnCall a) {
 size_t attn_plain_shared(int d) { return sizeof(float) * (size_t(d) + kThreads); }
 
 void attn_plain(const AttnPlan& plan, KvType kv, const AttnCall& c, stream_t stream) {
-    const dim3 grid(c.n_split, c.n_head_kv, c.rows.bound * (c.n_head / c.n_head_kv));
+    const dim3 grid(c.n_split, c.n_head_kv, attn_blocks(plan, c.rows, c.n_head / c.n_head_kv));
     if (kv == KvType::q8_0)
         PILLION_LAUNCH(plain_kernel<KvType::q8_0>, grid, dim3(kThreads), plan.shared_bytes, stream,
                        c);

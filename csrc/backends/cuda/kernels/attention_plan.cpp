@@ -8,7 +8,7 @@ namespace pillion::cuda {
 namespace {
 
 constexpr int kDims[] = {64, 80, 96, 128, 256, 512};
-constexpr int kDimMax = 1024;
+constexpr int kDimMax = 1024, kGridMax = 65535;
 
 bool has_instance(int d) {
     return std::find(std::begin(kDims), std::end(kDims), d) != std::end(kDims);
@@ -19,7 +19,7 @@ const char* fault_of(const AttnShape& s) {
         return "the head size is not even, or not within 2 to 1024";
     if (s.n_head_kv < 1 || s.n_head < 1 || s.n_head % s.n_head_kv)
         return "the query heads are no multiple of the KV heads";
-    if (s.n_head_kv > 65535) return "more KV heads than a grid has rows";
+    if (s.n_head_kv > kGridMax) return "more KV heads than a grid has rows";
     if (s.n_tokens < 1 || s.n_positions < 0) return "there are no rows";
     return nullptr;
 }
@@ -37,19 +37,19 @@ void choose_tile(AttnPlan& p, const AttnShape& s, int64_t vectors, const DeviceL
     p.kernel = AttnKernel::decode, p.rows = 8, p.shared_bytes = attn_decode_shared(s.d, 8);
 }
 
-// The split size depends only on the cache: a row must meet the same splits for every context
-// length and whatever rows are beside it.
-int split_size(int capacity) {
-    const int needed = (capacity + kSplitsMax - 1) / kSplitsMax;
+// The split size depends only on how much of a sequence the cache holds: a row must meet the same
+// splits for every context length, wherever its pages lie and whatever rows are beside it.
+int split_size(int span) {
+    const int needed = (span + kSplitsMax - 1) / kSplitsMax;
     return std::max(kSplitMin, (needed + kSplitMin - 1) / kSplitMin * kSplitMin);
 }
 
-// Most splits that the positions of a run touch.
+// Most splits that the positions of a segment touch.
 int count_splits(const AttnShape& s, int split) {
     const int64_t all = (int64_t(s.n_positions) + split - 1) / split;
     if (s.window <= 0) return int(std::max<int64_t>(1, all));
-    // of all rows together; they may begin and end inside a split
-    const int64_t seen = int64_t(s.window) - 1 + s.n_tokens;
+    // of all rows of a segment together; they may begin and end inside a split
+    const int64_t seen = int64_t(s.window) - 1 + s.longest();
     return int(std::max<int64_t>(1, std::min(all, (seen + split - 2) / split + 1)));
 }
 
@@ -58,8 +58,9 @@ int count_splits(const AttnShape& s, int split) {
 AttnPlan attn_plan(const AttnShape& s, const DeviceLimits& limits) {
     AttnPlan p;
     if (const char* fault = fault_of(s)) return p.reason = fault, p;
-    // of one KV head
-    const int64_t vectors = int64_t(s.n_tokens) * (s.n_head / s.n_head_kv);
+    // of one KV head and segment
+    const int gqa = s.n_head / s.n_head_kv;
+    const int64_t vectors = int64_t(s.longest()) * gqa;
     const bool is_matvec = s.n_tokens <= kDecodeTokens;
     if (s.plain || !has_instance(s.d)) {
         p.kernel = AttnKernel::plain, p.rows = 1, p.shared_bytes = attn_plain_shared(s.d);
@@ -70,7 +71,8 @@ AttnPlan attn_plan(const AttnShape& s, const DeviceLimits& limits) {
     } else {
         choose_tile(p, s, vectors, limits);
     }
-    if (p.shared_bytes > limits.shared_optin || (vectors + p.rows - 1) / p.rows > 65535) {
+    const int64_t blocks = attn_blocks(int64_t(s.n_tokens) * gqa, p.rows, s.n_segments);
+    if (p.shared_bytes > limits.shared_optin || blocks > kGridMax) {
         AttnPlan none;
         none.reason = p.shared_bytes > limits.shared_optin
                           ? "the device has too little shared memory"
@@ -78,7 +80,7 @@ AttnPlan attn_plan(const AttnShape& s, const DeviceLimits& limits) {
         return none;
     }
     if (is_matvec) {
-        p.split = split_size(s.capacity);
+        p.split = split_size(s.span);
         p.n_split = count_splits(s, p.split);
         if (p.n_split > 1)
             p.scratch_floats =
@@ -88,13 +90,13 @@ AttnPlan attn_plan(const AttnShape& s, const DeviceLimits& limits) {
 }
 
 void attn_run(const AttnPlan& plan, const AttnArgs& a, RunRows rows, stream_t stream) {
-    const KvPlanes planes = kv_planes(a.spec);
+    const KvPlanes planes = kv_planes(a.spec.one_page());
     AttnCall c = {};
     c.q = a.q, c.out = a.out, c.rows = rows;
     c.k = a.store + planes.k, c.v = a.store + planes.v, c.k_scale = a.store + planes.k_scale,
     c.v_scale = a.store + planes.v_scale;
-    c.d = a.spec.head_dim, c.n_head = a.n_head, c.n_head_kv = a.spec.n_kv_heads,
-    c.capacity = a.spec.capacity;
+    c.pages = a.pages;
+    c.d = a.spec.head_dim, c.n_head = a.n_head, c.n_head_kv = a.spec.n_kv_heads;
     c.split = plan.split, c.n_split = plan.n_split;
     c.window = a.window, c.past_only = a.past_only, c.scale = a.scale, c.softcap = a.softcap;
     if (plan.n_split > 1) {

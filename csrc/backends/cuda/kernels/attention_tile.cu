@@ -1,6 +1,7 @@
 // Flash attention on tensor cores for many rows: prefill.
 //
-// Block: one KV head, 16 * MT query vectors, all positions they see. For each tile of 32 positions:
+// Block: one KV head, 16 * MT query vectors of a segment, all positions they see. For each tile of
+// 32 positions:
 //   S = Q K^T by matrix products   ->  shared memory, masked
 //   P = softmax update of S        ->  shared memory, half
 //   O = diag(factor) O + P V       ->  registers
@@ -13,6 +14,13 @@ namespace {
 constexpr int kKeys = 32;  // positions of a tile
 
 __host__ __device__ constexpr int tile_warps(int rows) { return rows == 16 ? 4 : 8; }
+// Blocks that a multiprocessor's registers hold. Left to itself the compiler goes for one more in
+// some instances, and spills.
+__host__ __device__ constexpr int tile_residents(int d, int rows) {
+    if (d == 512 && rows == 64) return 1;
+    if (d > 128 || (d % 64 && rows == 64)) return 2;
+    return d > 64 ? 3 : 4;
+}
 __host__ __device__ constexpr bool tile_shares_kv(int d, int rows) { return d == 512 && rows > 16; }
 
 // Byte offsets into dynamic shared memory. Leading dimensions: 16-byte rows that fall into
@@ -62,12 +70,11 @@ __device__ __forceinline__ void load_queries(const AttnCall& a, const AttnRows& 
 // Loads a tile of K or V as halves. Positions that no vector of the block sees become zero, so that
 // a weight of zero never meets a NaN.
 template <int D, int Threads, KvType KV>
-__device__ __forceinline__ void load_kv(smem<half> to, const void* base, const void* scale,
+__device__ __forceinline__ void load_kv(smem<half> to, const uint8_t* base, const uint8_t* scale,
                                         int tile, PositionRange range, const AttnCall& a,
-                                        int kv_head) {
+                                        const KvTile& place) {
     constexpr int kChunks = D / 8, kStride = D + 8;
-    // A tile does not wrap: capacities are multiples of 256.
-    const int slot = tile % a.capacity;
+    const int kv_head = int(blockIdx.x);
     for (int i = int(threadIdx.x); i < kKeys * kChunks; i += Threads) {
         const int kk = i / kChunks, c = i % kChunks;
         const smem<half> at = to + (kk * kStride + c * 8);
@@ -75,7 +82,8 @@ __device__ __forceinline__ void load_kv(smem<half> to, const void* base, const v
             shared_cast<uint4>(at)[0] = make_uint4(0, 0, 0, 0);
             continue;
         }
-        const KvRow<KV> row(base, scale, size_t(slot + kk) * a.n_head_kv + kv_head, D);
+        const KvRow<KV> row(base + place.page, scale + place.page,
+                            size_t(place.slot + kk) * a.n_head_kv + kv_head, D);
         if constexpr (KV == KvType::f16) {
             cp_async16(at, row.p + c * 8);
         } else {
@@ -177,11 +185,14 @@ __device__ __forceinline__ void add_values(FragC (&o)[MT][Mine], const TileShare
     }
 }
 
+// The block's rows are found again: kept through the loop they would cost registers.
 template <int D, int MT, int Mine>
-__device__ __forceinline__ void write_outputs(const AttnCall& a, const AttnRows& rows, int first,
-                                              const FragC (&o)[MT][Mine],
+__device__ __forceinline__ void write_outputs(const AttnCall& a, const FragC (&o)[MT][Mine],
                                               const TileShared<D, 16 * MT>& s) {
     constexpr int kWarps = tile_warps(16 * MT);
+    const int number = int(blockIdx.y);
+    const AttnRows rows = rows_of_block<16 * MT>(a, int(blockIdx.x), number);
+    const int first = first_of_block<16 * MT>(rows, number);
     PILLION_UNROLL
     for (int mt = 0; mt < MT; mt++) {
         PILLION_UNROLL
@@ -202,14 +213,16 @@ __device__ __forceinline__ void write_outputs(const AttnCall& a, const AttnRows&
 }
 
 template <int D, int MT, KvType KV>
-__global__ void __launch_bounds__(tile_warps(16 * MT) * 32) tile_kernel(AttnCall a) {
+__global__ void __launch_bounds__(tile_warps(16 * MT) * 32, tile_residents(D, 16 * MT))
+    tile_kernel(AttnCall a) {
     constexpr int kRows = 16 * MT, kWarps = tile_warps(kRows), kThreads = kWarps * 32;
     constexpr bool kShareKv = tile_shares_kv(D, kRows);
     constexpr int kMine = (D / 8 + kWarps - 1) / kWarps;  // output column tiles of a warp
     PILLION_DYNAMIC_SHARED(unsigned char, base);
     const TileShared<D, kRows> s(base);
-    const int kv_head = int(blockIdx.x), first = int(blockIdx.y) * kRows;
-    const AttnRows rows(a, kv_head);
+    const int number = int(blockIdx.y);
+    const AttnRows rows = rows_of_block<kRows>(a, int(blockIdx.x), number);
+    const int first = first_of_block<kRows>(rows, number);
     if (first >= rows.n_vectors) return;
     const PositionRange range = rows.seen_by_any(first, kRows);
 
@@ -222,16 +235,17 @@ __global__ void __launch_bounds__(tile_warps(16 * MT) * 32) tile_kernel(AttnCall
     }
     float m = -INFINITY, l = 0.0f;
     for (int tile = range.begin / kKeys * kKeys; tile < range.end; tile += kKeys) {
+        const KvTile place(a, rows, tile);
         __syncthreads();  // the last tile is finished
-        load_kv<D, kThreads, KV>(s.k, a.k, a.k_scale, tile, range, a, kv_head);
+        load_kv<D, kThreads, KV>(s.k, a.k, a.k_scale, tile, range, a, place);
         if constexpr (!kShareKv)
-            load_kv<D, kThreads, KV>(s.v, a.v, a.v_scale, tile, range, a, kv_head);
+            load_kv<D, kThreads, KV>(s.v, a.v, a.v_scale, tile, range, a, place);
         cp_async_wait<kShareKv ? 0 : 1>();
         __syncthreads();
         score_tile<D, MT>(a, tile, s);
         __syncthreads();
         if constexpr (kShareKv)
-            load_kv<D, kThreads, KV>(s.v, a.v, a.v_scale, tile, range, a, kv_head);
+            load_kv<D, kThreads, KV>(s.v, a.v, a.v_scale, tile, range, a, place);
         update_softmax<D, kRows>(m, l, s);
         cp_async_wait<0>();
         __syncthreads();
@@ -241,7 +255,7 @@ __global__ void __launch_bounds__(tile_warps(16 * MT) * 32) tile_kernel(AttnCall
     if (threadIdx.x % (kThreads / kRows) == 0)
         s.factor[threadIdx.x / (kThreads / kRows)] = l > 0.0f ? 1.0f / l : 0.0f;
     __syncthreads();
-    write_outputs<D, MT>(a, rows, first, o, s);
+    write_outputs<D, MT>(a, o, s);
 }
 
 template <int D>
@@ -281,8 +295,7 @@ size_t attn_tile_shared(int d, int rows) {
 }
 
 void attn_tile(const AttnPlan& plan, KvType kv, const AttnCall& c, stream_t stream) {
-    const int vectors = c.rows.bound * (c.n_head / c.n_head_kv);
-    const dim3 grid(c.n_head_kv, (vectors + plan.rows - 1) / plan.rows);
+    const dim3 grid(c.n_head_kv, attn_blocks(plan, c.rows, c.n_head / c.n_head_kv));
     const bool known = with_instance(c.d, plan.rows, kv, [&](auto kernel) {
         launch("attn_tile", kernel, grid, dim3(tile_warps(plan.rows) * 32), plan.shared_bytes,
                stream, c);

@@ -1,7 +1,7 @@
 // The bytes of packed weights and prepared inputs. Plain C++: the packer on the host and the
 // kernels read it.
 //
-// Quantised weights [rows, width], nb = width / 32 blocks in a row. Up to four planes, each
+// Quantized weights [rows, width], nb = width / 32 blocks in a row. Up to four planes, each
 // [rows][...], each aligned to 256 bytes:
 //
 //     codes     16 bytes a block, or 8 for codes of two and three bits
@@ -94,7 +94,7 @@ enum class Scales : uint8_t {
 struct PackedFormat {
     Codes codes;
     Scales scales;
-    int float_bytes;  // of a value; 0: quantised
+    int float_bytes;  // of a value; 0: quantized
 };
 
 PILLION_BOTH constexpr PackedFormat packed_format(DType dtype) {
@@ -125,7 +125,7 @@ PILLION_BOTH constexpr PackedFormat packed_format(DType dtype) {
     }
 }
 
-// The formats of the quantised kernels, and of the float ones: PILLION_DO(DType enumerator).
+// The formats of the quantized kernels, and of the float ones: PILLION_DO(DType enumerator).
 // clang-format off
 #define PILLION_CUDA_QUANT_FORMATS(DO)                                                       \
     DO(q4_0) DO(q4_1) DO(q5_0) DO(q5_1) DO(q8_0) DO(q2_k) DO(q3_k) DO(q4_k) DO(q5_k) DO(q6_k) \

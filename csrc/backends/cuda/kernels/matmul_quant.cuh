@@ -1,4 +1,4 @@
-// Many rows, quantised weights: int8 tensor-core tiles of 128 weight rows by kColumns columns.
+// Many rows, quantized weights: int8 tensor-core tiles of 128 weight rows by kColumns columns.
 // Eight warps, four along the rows and two along the columns; a warp owns 32 rows by kColumns / 2
 // columns.
 //

@@ -1,4 +1,4 @@
-// A few rows, quantised weights: dp4a. Sixteen lanes share a weight row; lane i takes blocks i, i +
+// A few rows, quantized weights: dp4a. Sixteen lanes share a weight row; lane i takes blocks i, i +
 // 16, ... A lane reads 16 bytes of codes at a time, so that sixteen lanes read 256 bytes in one
 // piece. Half a warp works on kRows rows at once: the activations that it loads serve all of them,
 // and the warp's other half reads the same ones in the same instruction. Without this, the first

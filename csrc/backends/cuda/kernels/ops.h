@@ -6,6 +6,7 @@
 #pragma once
 #include "backends/cuda/device/runtime.h"
 #include "backends/cuda/kernels/run_rows.h"
+#include "backends/cuda/kv_layout.h"
 #include "core/dtype.h"
 #include "core/op.h"
 #include "core/tensor.h"
@@ -55,8 +56,8 @@ void qkv_norm_rope(const QkvArgs& args, RunRows rows, stream_t stream);
 
 // --- kv_store.cu ---
 
-void kv_store(const KvSpec& spec, uint8_t* store, const float* k, const float* v, RunRows rows,
-              stream_t stream);
+void kv_store(const KvSpec& spec, const KvPages& pages, uint8_t* store, const float* k,
+              const float* v, RunRows rows, stream_t stream);
 
 // --- elementwise.cu ---
 

@@ -1,4 +1,4 @@
-// Prepares activations for the products (matmul_layout.h): int8 blocks for quantised weights, f16
+// Prepares activations for the products (matmul_layout.h): int8 blocks for quantized weights, f16
 // or bf16 rows for float ones.
 #include "backends/cuda/kernels/matmul_kernels.h"
 

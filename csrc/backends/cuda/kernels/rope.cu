@@ -12,7 +12,7 @@ __global__ void __launch_bounds__(kThreads)
     rope_table_kernel(const float* frequency, int half, float* out, RunRows rows) {
     const int row = int(blockIdx.x);
     if (row >= rows.count()) return;
-    const double position = double(rows.position() + row);
+    const double position = double(rows.place(row).position);
     for (int i = int(threadIdx.x); i < half; i += kThreads) {
         const double angle = position * double(frequency[i]);
         out[size_t(row) * 2 * half + i] = float(cos(angle));

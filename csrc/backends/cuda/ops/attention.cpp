@@ -17,31 +17,46 @@ const char* attend_name(AttnKernel kernel, KvType type) {
 
 }  // namespace
 
-AttnShape attn_shape(const AttendParams& p, const KvSpec& spec, int rows, int positions,
+AttnShape attn_shape(const AttendParams& p, const KvStore& store, Rows kind, const Bounds& b,
                      bool plain) {
     // Without a window the cache holds all positions there are; with one it may be a ring.
-    const int last = p.window > 0 ? positions : std::min(positions, spec.capacity);
-    return {p.head_dim, p.n_heads,     p.n_kv_heads, rows, last,
-            p.window,   spec.capacity, spec.type,    plain};
+    const int rows = b.count(kind), span = store.span(),
+              last = p.window > 0 ? b.positions : std::min(b.positions, span);
+    return {p.head_dim,
+            p.n_heads,
+            p.n_kv_heads,
+            rows,
+            last,
+            p.window,
+            span,
+            store.spec.type,
+            plain,
+            b.segments,
+            std::min(b.longest, rows)};
+}
+
+AttnShape attn_shape(const AttendParams& p, const KvStore& store, int rows, bool plain) {
+    const int segments = store.table.buffer ? std::min(rows, int(PILLION_SEGMENTS_MAX)) : 1;
+    return attn_shape(p, store, Rows::run, {rows, rows, /*positions=*/1 << 30, segments, rows},
+                      plain);
 }
 
 Step make_attend_step(const StepArgs& a) {
     const AttendParams p = a.node.params.attend;
-    const KvSpec spec = a.graph.value(a.node.in[0]).kv.spec;
-    const AttnArgs args = {
-        floats(a.in[1]), floats(a.out[0]), a.in[0],     floats(a.scratch), spec,
-        p.n_heads,       p.window,         p.past_only, p.scale,           p.softcap};
+    const KvStore store = a.graph.value(a.node.in[0]).kv;
+    const AttnArgs args = {floats(a.in[1]), floats(a.out[0]), a.in[0],   floats(a.scratch),
+                           store.spec,      a.pages,          p.n_heads, p.window,
+                           p.past_only,     p.scale,          p.softcap};
     const Rows kind = a.node.rows;
     const StepState* state = a.state;
     const DeviceLimits limits = a.limits;
     const bool plain = a.plain_attention;
     Step step;
     step.kernel =
-        attend_name(attn_plan(attn_shape(p, spec, 1, 1, plain), limits).kernel, spec.type);
+        attend_name(attn_plan(attn_shape(p, store, 1, plain), limits).kernel, store.spec.type);
     step.enqueue = [=](const Bounds& b, stream_t stream) {
-        const int rows = b.count(kind);
-        if (rows == 0) return;
-        attn_run(attn_plan(attn_shape(p, spec, rows, b.positions, plain), limits), args,
+        if (b.count(kind) == 0) return;
+        attn_run(attn_plan(attn_shape(p, store, kind, b, plain), limits), args,
                  run_rows(state, kind, b), stream);
     };
     return step;

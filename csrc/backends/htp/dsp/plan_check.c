@@ -7,7 +7,13 @@
 #include "backends/htp/dsp/ops/ops.h"
 #include "backends/htp/dsp/vtcm.h"
 
-enum { HEAD_DIM_MAX = 1024, HEADS_MAX = 1024, EXPERTS_MAX = 4096, LAYERS_MAX = 1024 };
+enum {
+    SPAN_MAX = 1 << 30,
+    HEAD_DIM_MAX = 1024,
+    HEADS_MAX = 1024,
+    EXPERTS_MAX = 4096,
+    LAYERS_MAX = 1024
+};
 
 struct check {
     const struct dsp_buffer* buffers;
@@ -23,6 +29,13 @@ static int no(struct check* c, int32_t why, int32_t operand, uint64_t value, uin
     c->why->value = value > 0xFFFFFFFFu ? 0xFFFFFFFFu : (uint32_t)value;
     c->why->limit = limit > 0xFFFFFFFFu ? 0xFFFFFFFFu : (uint32_t)limit;
     return -1;
+}
+
+static int is_zero(const void* bytes, uint64_t n) {
+    const uint8_t* p = bytes;
+    for (uint64_t i = 0; i < n; i++)
+        if (p[i]) return 0;
+    return 1;
 }
 
 // ---- an operand ----
@@ -67,6 +80,22 @@ static int check_packed(struct check* c, int32_t k, const struct htp_tensor* t) 
     return inside(c, k, t, panel * htp_panels(t->rows) * t->depth, HTP_VECTOR);
 }
 
+// The page table of the op's cache. One page needs none.
+static int check_table(struct check* c, int32_t k) {
+    const struct htp_pages* p = &c->op->pages;
+    const uint64_t slots = c->op->in[0].rows;
+    if (!p->entries) return is_zero(p, sizeof *p) ? 0 : no(c, HTP_WHY_TABLE, k, p->n_pages, 0);
+    if (!p->n_pages) return no(c, HTP_WHY_PAGE, k, 0, 1);
+    if (slots * p->entries > SPAN_MAX) return no(c, HTP_WHY_TABLE, k, p->entries, SPAN_MAX / slots);
+    if (p->stride < p->entries || p->stride > 1u << 28)
+        return no(c, HTP_WHY_TABLE, k, p->stride, p->entries);
+    if (!p->sequences || p->sequences > 1u << 28)
+        return no(c, HTP_WHY_TABLE, k, p->sequences, 1u << 28);
+    if (buffer_bytes(c->buffers, p->buffer, p->offset, htp_table_bytes(p), 4, c->why)) return 0;
+    c->why->operand = k;
+    return -1;
+}
+
 static int check_cache(struct check* c, int32_t k, const struct htp_tensor* t) {
     if (t->layout != HTP_KV) return no(c, HTP_WHY_LAYOUT, k, t->layout, HTP_KV);
     if (t->dtype != DType_f16 && t->dtype != DType_q8_0)
@@ -74,7 +103,9 @@ static int check_cache(struct check* c, int32_t k, const struct htp_tensor* t) {
     if (t->width > HEAD_DIM_MAX) return no(c, HTP_WHY_SHAPE, k, t->width, HEAD_DIM_MAX);
     if (t->depth > HEADS_MAX) return no(c, HTP_WHY_SHAPE, k, t->depth, HEADS_MAX);
     if (t->rows % KV_SPLIT) return no(c, HTP_WHY_SHAPE, k, t->rows, KV_SPLIT);
-    return inside(c, k, t, htp_kv_bytes(t->dtype, t->width, t->rows, t->depth), 64);
+    const uint64_t page = htp_page_bytes(c->op), n = c->op->pages.n_pages;
+    if (n > 1 && page > (1ull << 32) / n) return no(c, HTP_WHY_BOUNDS, k, ~0u, ~0u);
+    return inside(c, k, t, page * (n ? n : 1), 64) || check_table(c, k) ? -1 : 0;
 }
 
 static int check_operand(struct check* c, int32_t k, const struct htp_tensor* t,
@@ -293,7 +324,12 @@ static int check_overlap(struct check* c) {
             t->scratch_offset < x->offset + c->bytes[k])
             return no(c, HTP_WHY_TILING, k, t->scratch_offset, x->offset);
     }
-    return 0;
+    const struct htp_pages* p = &c->op->pages;
+    if (!p->entries || p->buffer != t->scratch_buffer) return 0;
+    return p->offset < (uint64_t)t->scratch_offset + t->scratch_bytes &&
+                   t->scratch_offset < p->offset + htp_table_bytes(p)
+               ? no(c, HTP_WHY_TILING, 0, t->scratch_offset, p->offset)
+               : 0;
 }
 
 static int check_tiling(struct check* c) {
@@ -332,6 +368,8 @@ int plan_check_op(const struct dsp_buffer* buffers, const struct htp_op* op, uin
     if ((op->code == Op_rope_table && op->rows != Rows_run) ||
         (op->code == Op_gather_rows && op->rows != Rows_out))
         return no(&c, HTP_WHY_SHAPE, -1, op->rows, op->code == Op_rope_table ? Rows_run : Rows_out);
+    if (op_info(op->code)->in[0].kind != Operand_cache && !is_zero(&op->pages, sizeof op->pages))
+        return no(&c, HTP_WHY_OPERAND, 0, op->pages.n_pages, 0);
     for (int k = 0; k < HTP_IN; k++)
         if (check_operand(&c, k, &op->in[k], &op_info(op->code)->in[k])) return -1;
     for (int k = 0; k < HTP_OUT; k++)

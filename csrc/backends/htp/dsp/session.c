@@ -5,8 +5,9 @@
 #include <string.h>
 
 #include "backends/htp/dsp/ops/kv_head.h"
-#include "backends/htp/dsp/ops/ops.h"
+#include "backends/htp/dsp/ops/segments.h"
 #include "backends/htp/dsp/plan_check.h"
+#include "backends/htp/dsp/run_check.h"
 #include "backends/htp/dsp/vtcm.h"
 #include "backends/htp/dsp/workers.h"
 
@@ -15,6 +16,7 @@ void session_begin(struct dsp_session* s) { memset(s, 0, sizeof *s); }
 static void forget_plan(struct dsp_plan* p) {
     free(p->ops);
     free(p->written);
+    free(p->paged);
     memset(p, 0, sizeof *p);
 }
 
@@ -58,8 +60,13 @@ static uint64_t buffers_of(const struct htp_op* op) {
         if (op->in[i].layout != HTP_ABSENT) uses |= 1ull << op->in[i].buffer;
     for (int i = 0; i < HTP_OUT; i++)
         if (op->out[i].layout != HTP_ABSENT) uses |= 1ull << op->out[i].buffer;
+    if (op->pages.entries) uses |= 1ull << op->pages.buffer;
     if (op->tiling.scratch_bytes) uses |= 1ull << op->tiling.scratch_buffer;
     return uses;
+}
+
+static uint8_t* operand(const struct dsp_session* s, const struct htp_tensor* t) {
+    return t->layout == HTP_ABSENT ? 0 : s->buffer[t->buffer].base + t->offset;
 }
 
 // --- what a run writes ---
@@ -115,18 +122,22 @@ static int collect_written(struct dsp_plan* p) {
     return 0;
 }
 
-// The slots of a run's rows: blocks of keys, rows of values.
-static void flush_cache(const struct htp_tensor* t, uint8_t* base, int32_t pos, int32_t rows) {
-    for (uint32_t h = 0; h < t->depth; h++) {
-        const struct kv_head kv = kv_head_of(t, base, h);
-        for (int32_t at = pos;
-             at < pos + rows;) {  // up to the end of a block of 32, so never round the ring
-            const uint32_t slot = (uint32_t)at % t->rows, left = (uint32_t)(pos + rows - at),
-                           room = 32 - slot % 32, n = left < room ? left : room;
+// The slots of a segment's rows: blocks of keys, rows of values.
+static void flush_cache(const struct htp_op* op, uint8_t* base, const int32_t* table,
+                        const PillionSegment* s) {
+    const struct htp_tensor* t = &op->in[0];
+    const uint64_t page_bytes = htp_page_bytes(op);
+    for (int32_t at = s->pos; at < s->pos + s->n_rows;) {
+        // up to the end of a block of 32, so within a page and never round a ring
+        const uint32_t slot = (uint32_t)at % t->rows, left = (uint32_t)(s->pos + s->n_rows - at),
+                       room = 32 - slot % 32, n = left < room ? left : room;
+        const uint32_t page = table ? page_of(op, table, s->table, at) : 0;
+        for (uint32_t h = 0; h < t->depth && (!table || page < op->pages.n_pages); h++) {
+            const struct kv_head kv = kv_head_of(t, base + page_bytes * page, h);
             platform_flush(kv.k + (uint64_t)kv.k_block_bytes * (slot / 32), kv.k_block_bytes);
             platform_flush(kv.v + (uint64_t)kv.v_row_bytes * slot, (uint64_t)kv.v_row_bytes * n);
-            at += (int32_t)n;
         }
+        at += (int32_t)n;
     }
 }
 
@@ -136,9 +147,10 @@ static void flush_written(const struct dsp_session* s, const struct dsp_plan* p,
         platform_flush(s->buffer[p->written[i].buffer].base + p->written[i].first,
                        p->written[i].end - p->written[i].first);
     for (uint32_t i = 0; i < p->n_ops; i++) {
-        const struct htp_tensor* t = &p->ops[i].in[0];
-        if (p->ops[i].code == Op_kv_store)
-            flush_cache(t, s->buffer[t->buffer].base + t->offset, run->pos, run->rows);
+        const struct htp_op* op = &p->ops[i];
+        if (op->code != Op_kv_store) continue;
+        for (int32_t k = 0; k < run->n_segments; k++)
+            flush_cache(op, operand(s, &op->in[0]), table_of(s->buffer, op), &run->segments[k]);
     }
     platform_flush((const uint8_t*)state, sizeof *state);
 }
@@ -166,20 +178,20 @@ static int32_t answer_prepare(struct dsp_session* s, const struct htp_prepare* m
                       HTP_VECTOR, why);
     if (!at) return HTP_REFUSED;
     struct dsp_plan made = {
-        malloc(bytes ? bytes : 1), head.n_ops, head.rows_max, head.out_rows_max, 0, 0, 0};
+        malloc(bytes ? bytes : 1), head.n_ops, head.rows_max, head.out_rows_max, 0, 0, 0, 0, 0};
     if (!made.ops) return dsp_refuse(why, HTP_WHY_MEMORY, (uint32_t)bytes, 0);
     memcpy(made.ops, at, bytes);
     for (uint32_t i = 0; i < made.n_ops; i++) {
         if (plan_check_op(s->buffer, &made.ops[i], made.rows_max, made.out_rows_max, why)) {
             why->op = (int32_t)i;
-            free(made.ops);
+            forget_plan(&made);
             return HTP_REFUSED;
         }
         made.uses |= buffers_of(&made.ops[i]);
     }
-    if (collect_written(&made)) {
-        free(made.ops);
-        return dsp_refuse(why, HTP_WHY_MEMORY, made.n_ops, 0);
+    if (collect_written(&made) || collect_paged(&made)) {
+        forget_plan(&made);
+        return dsp_refuse(why, HTP_WHY_MEMORY, head.n_ops, 0);
     }
     forget_plan(&s->plan[m->plan]);
     s->plan[m->plan] = made;
@@ -194,21 +206,15 @@ static int32_t answer_release(struct dsp_session* s, const struct htp_prepare* m
     return HTP_OK;
 }
 
-static uint8_t* operand(const struct dsp_session* s, const struct htp_tensor* t) {
-    return t->layout == HTP_ABSENT ? 0 : s->buffer[t->buffer].base + t->offset;
-}
-
 static int32_t run_plan(struct dsp_session* s, const struct dsp_plan* p,
                         const PillionStepState* state, const uint32_t* cancel, uint32_t* profile,
                         struct dsp_why* why) {
-    struct op_run r = {
-        .pos = state->pos, .rows = state->rows, .out_rows = state->out_rows, .why = why};
-    if (r.rows < 1 || (uint32_t)r.rows > p->rows_max)
-        return dsp_refuse(why, HTP_WHY_STATE, (uint32_t)r.rows, p->rows_max);
-    if (r.out_rows < 0 || (uint32_t)r.out_rows > p->out_rows_max || r.out_rows > r.rows)
-        return dsp_refuse(why, HTP_WHY_STATE, (uint32_t)r.out_rows, p->out_rows_max);
-    if (r.pos < 0 || r.pos > 1 << 30)
-        return dsp_refuse(why, HTP_WHY_STATE, (uint32_t)r.pos, 1 << 30);
+    if (run_check(s->buffer, p, state, why)) return HTP_REFUSED;
+    struct op_run r = {.rows = state->rows,
+                       .out_rows = state->out_rows,
+                       .n_segments = state->n_segments,
+                       .segments = state->segments,
+                       .why = why};
     platform_run_begins();
     for (uint32_t i = 0; i < p->n_ops; i++) {
         why->op = (int32_t)i;
@@ -219,6 +225,7 @@ static int32_t run_plan(struct dsp_session* s, const struct dsp_plan* p,
         r.op = op;
         r.n = op->rows == Rows_out ? r.out_rows : r.rows;
         r.first_row = op->rows == Rows_out ? r.rows - r.out_rows : 0;
+        r.table = table_of(s->buffer, op);
         for (int k = 0; k < HTP_IN; k++) r.in[k] = operand(s, &op->in[k]);
         for (int k = 0; k < HTP_OUT; k++) r.out[k] = operand(s, &op->out[k]);
         r.scratch = op->tiling.scratch_bytes

@@ -35,6 +35,8 @@ struct dsp_plan {
     uint64_t uses;              // bit b: names buffer b
     struct dsp_range* written;  // by its ops, caches of keys and values apart; merged, in order
     uint32_t n_written;
+    uint32_t* paged;  // ops that reach pages by a table, one of those that reach the same
+    uint32_t n_paged;
 };
 
 struct dsp_session {

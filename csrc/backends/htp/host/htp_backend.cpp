@@ -13,6 +13,7 @@
 #include "core/cpu_count.h"
 #include "core/error_boundary.h"
 #include "core/expand.h"
+#include "core/kv_lanes_strips.h"
 #include "core/module.h"
 
 namespace pillion::htp {
@@ -37,6 +38,8 @@ class HtpBackend final : public Backend {
         facts_ = *facts;
         return ok();
     }
+
+    bool batches() const override { return true; }
 
     Json info_json() const override {
         JsonObject out;
@@ -78,8 +81,10 @@ class HtpBackend final : public Backend {
         return ok();
     }
 
-    std::unique_ptr<Queue> make_queue(int n_threads) override {
-        return std::make_unique<HtpQueue>(n_threads > 0 ? n_threads : usable_cpus());
+    Result<std::unique_ptr<Queue>> make_queue(int n_threads) override {
+        return to_result([&]() -> Result<std::unique_ptr<Queue>> {
+            return std::make_unique<HtpQueue>(n_threads > 0 ? n_threads : usable_cpus());
+        });
     }
 
     Result<size_t> weight_bytes(const WeightSource& s) const override {
@@ -111,11 +116,14 @@ class HtpBackend final : public Backend {
     }
 
     size_t kv_bytes(const KvSpec& s) const override {
-        return size_t(kv_head_bytes(s.type, uint32_t(s.head_dim), uint32_t(s.capacity)) *
-                      uint64_t(s.n_kv_heads));
+        return size_t(kv_head_bytes(s.type, uint32_t(s.head_dim), uint32_t(s.page_slots())) *
+                      uint64_t(s.n_kv_heads) * uint64_t(s.n_pages()));
     }
 
     const char* kv_layout() const override { return "lanes32"; }  // contract/kv_lanes.h
+    std::vector<KvStrip> kv_strips(const KvSpec& spec) const override {
+        return kv_lanes_strips(spec);
+    }
 
     // The host's memory, as far as sessions can map it.
     MemoryInfo memory() const override {
@@ -172,7 +180,7 @@ class HtpBackend final : public Backend {
             return Failure(
                 Status::out_of_memory,
                 "%zu MB need %zu sessions of %zu MB each, there are at most %d: take a smaller "
-                "model or quantisation",
+                "model or quantization",
                 size >> 20, n, usable() >> 20, device_->sessions_max());
         return std::make_unique<HtpBuffer>(size, arena_, int(n));
     }

@@ -21,8 +21,8 @@ namespace {
 
 // A StepState, then the cancel word. The host may write the word while the DSP writes the state's
 // status, so each has a cache line of its own.
-constexpr size_t kCancelAt = HTP_VECTOR, kStateBytes = 2 * HTP_VECTOR;
-static_assert(sizeof(StepState) <= kCancelAt, "the state's cache line");
+constexpr size_t kCancelAt = sizeof(StepState), kStateBytes = kCancelAt + HTP_VECTOR;
+static_assert(kCancelAt % HTP_VECTOR == 0, "the cancel word has a cache line of its own");
 
 struct Segment {
     int session = 0;
@@ -235,6 +235,10 @@ class Compiler {
 
     static size_t value_row_bytes(const ValueInfo& v) { return stride(v); }
 
+    bool is_cache(Value v) const {
+        return v != kNone && graph_.value(v).kind == ValueInfo::Kind::kv;
+    }
+
     htp_tensor operand(Value v) const {
         htp_tensor t = {};
         if (v == kNone) return t;
@@ -243,7 +247,7 @@ class Compiler {
         if (info.kind == ValueInfo::Kind::kv) {
             const KvSpec& s = info.kv.spec;
             t.dtype = s.type == KvType::q8_0 ? DType_q8_0 : DType_f16, t.layout = HTP_KV;
-            t.width = uint32_t(s.head_dim), t.rows = uint32_t(s.capacity),
+            t.width = uint32_t(s.head_dim), t.rows = uint32_t(s.page_slots()),
             t.depth = uint32_t(s.n_kv_heads);
             return t;
         }
@@ -266,6 +270,16 @@ class Compiler {
         return t;
     }
 
+    htp_pages pages_of(Value v) const {
+        const KvStore& store = graph_.value(v).kv;
+        const KvTable& t = store.table;
+        htp_pages p = {};
+        if (!t.buffer) return p;
+        p.stride = uint32_t(t.stride), p.entries = uint32_t(t.entries);
+        p.sequences = uint32_t(sequences(t)), p.n_pages = uint32_t(store.spec.n_pages());
+        return p;
+    }
+
     void describe(size_t i) {
         const Node& n = node(i);
         htp_op& op = ops_[i];
@@ -273,6 +287,7 @@ class Compiler {
         memcpy(&op.params, &n.params, sizeof op.params);
         for (int k = 0; k < HTP_IN; k++) op.in[k] = operand(n.in[k]);
         for (int k = 0; k < HTP_OUT; k++) op.out[k] = operand(n.out[k]);
+        if (is_cache(n.in[0])) op.pages = pages_of(n.in[0]);
         if (n.op == Op::gather_rows)
             op.in[0].dtype = op.out[0].dtype = DType_f32;  // it copies words, whatever they are
         if (n.op == Op::centroid_head)
@@ -359,9 +374,19 @@ class Compiler {
             ranges_.push_back({p.chunk->memory.get(), t.offset, t.stride * t.rows});
     }
 
+    // The host writes tables between runs, so they are among what a run hands over.
+    void set_table(htp_pages& p, const KvTable& t) {
+        if (!t.buffer) return;
+        const HtpBuffer::Location at = static_cast<const HtpBuffer*>(t.buffer)->at(t.offset);
+        if (!at.chunk) fail(Status::internal, "a page table has no memory");
+        p.buffer = uint16_t(at.chunk->index), p.offset = uint32_t(at.offset);
+        uses_.push_back(at.chunk);
+        ranges_.push_back({at.chunk->memory.get(), p.offset, uint32_t(htp_table_bytes(&p))});
+    }
+
     static uint32_t cache_bytes(const KvSpec& s) {
-        return uint32_t(kv_head_bytes(s.type, uint32_t(s.head_dim), uint32_t(s.capacity)) *
-                        uint64_t(s.n_kv_heads));
+        return uint32_t(kv_head_bytes(s.type, uint32_t(s.head_dim), uint32_t(s.page_slots())) *
+                        uint64_t(s.n_kv_heads) * uint64_t(s.n_pages()));
     }
 
     // The record's addresses, and the chunks its session must see.
@@ -372,6 +397,7 @@ class Compiler {
         for (int k = 0; k < HTP_IN; k++)
             if (n.op != Op::rope_table) set_location(op.in[k], n.in[k]);
         for (int k = 0; k < HTP_OUT; k++) set_location(op.out[k], n.out[k]);
+        if (is_cache(n.in[0])) set_table(op.pages, graph_.value(n.in[0]).kv.table);
         for (const auto& [at, offset] : constant_at_)
             if (at == i) {
                 const htp_address a = plan_->records_->address(constants_offset() + offset * 4);

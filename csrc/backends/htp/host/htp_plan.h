@@ -22,6 +22,8 @@ struct Dsp {
 
 // The DSP has this op for these operands, or unsupported_op: what, its value and what would do.
 Result<void> htp_supports(const Graph& graph, const Node& node);
+// Rows that the buffer of a page table holds.
+int64_t sequences(const KvTable& table);
 bool is_weight_type(DType dtype);
 constexpr const char* kWeightTypes =
     "F32, F16, BF16, Q4_0 to Q8_0, Q2_K to Q6_K, IQ1_S to IQ4_XS, TQ1_0, TQ2_0, MXFP4, NVFP4";

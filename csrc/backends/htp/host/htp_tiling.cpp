@@ -8,7 +8,7 @@ namespace {
 // A part of an op should outweigh handing it to a thread: some 10 us of vector work, 64 KB of f32
 // values at least.
 constexpr uint64_t kPartValues = 16384;
-// Quantised rows that are kept for one pass over the weights: they are read once per panel, so they
+// Quantized rows that are kept for one pass over the weights: they are read once per panel, so they
 // should stay in the cache (L2, 1 MB).
 constexpr uint64_t kActivationBytes = 512u << 10;
 // A chunk of weights: long enough for a DMA transfer to run at full speed, short enough that the

@@ -1,4 +1,4 @@
-// Sizes that host and DSP must agree on: packed weights, quantised activations, caches, scratch of
+// Sizes that host and DSP must agree on: packed weights, quantized activations, caches, scratch of
 // an op. Plain C; every function is total: an unknown format has size 0, and products are 64 bits
 // wide.
 #ifndef PILLION_HTP_SIZES_H
@@ -71,7 +71,7 @@ static inline uint64_t htp_packed_bytes(uint32_t dtype, uint32_t inputs, uint64_
     return htp_panels(rows) * htp_panel_bytes(dtype, inputs);
 }
 
-// --- quantised activations: a block is 32 inputs and what belongs to them, so that one pointer
+// --- quantized activations: a block is 32 inputs and what belongs to them, so that one pointer
 // walks along a row ---
 
 struct htp_act_block {  // top = max |x| of the block; rules in dsp/ops/quantize.c
@@ -96,6 +96,18 @@ static inline uint64_t htp_kv_bytes(uint32_t dtype, uint32_t head_dim, uint32_t 
     return kv_head_bytes(htp_kv_type(dtype), head_dim, capacity) * n_kv_heads;
 }
 
+// Bytes of one page of an op's cache, and positions of a sequence that it holds at a time.
+static inline uint64_t htp_page_bytes(const struct htp_op* op) {
+    const struct htp_tensor* t = &op->in[0];
+    return htp_kv_bytes(t->dtype, t->width, t->rows, t->depth);
+}
+static inline uint64_t htp_span(const struct htp_op* op) {
+    return (uint64_t)op->in[0].rows * (op->pages.entries ? op->pages.entries : 1);
+}
+static inline uint64_t htp_table_bytes(const struct htp_pages* p) {
+    return p->entries ? 4 * ((uint64_t)(p->sequences - 1) * p->stride + p->entries) : 0;
+}
+
 // --- scratch of an op (htp_tiling.scratch_bytes), from its operands, params and tiling.threads and
 // rows_at_once ---
 
@@ -105,10 +117,11 @@ enum { HTP_ATTEND_QUERIES = 16 };  // query vectors that share one pass over a c
 static inline uint64_t htp_attend_thread_bytes(uint32_t head_dim) {
     return HTP_ATTEND_QUERIES * 4ull * (KV_SPLIT + 3 * htp_round_up(head_dim, 64));
 }
-// Fewer KV heads than threads: partitions of 1024 positions go to different threads, and
-// what each made of a query vector waits here to be joined in order: maximum and sum in one vector,
-// then the accumulator. As many records as a run needs, up to 8 MB of them; a run that needs more
-// does without.
+// A sequence whose units would take longer than a thread's share of the op, which needs fewer KV
+// heads than threads: partitions of 1024 positions go to different threads, and what each made of a
+// query vector waits here to be joined in order: maximum and sum in one vector, then the
+// accumulator. As many records as a run needs, up to 8 MB of them; a run that needs more does
+// without.
 enum { HTP_ATTEND_PARTITION = 4 * KV_SPLIT, HTP_ATTEND_PARTIAL_MAX = 8 << 20 };
 static inline uint64_t htp_attend_record_bytes(uint32_t head_dim) {
     return HTP_VECTOR + 4 * htp_round_up(head_dim, 64);
@@ -118,7 +131,7 @@ static inline uint64_t htp_attend_records(const struct htp_op* op, uint32_t rows
     if ((uint32_t)p.n_kv_heads >= op->tiling.threads) return 0;
     const uint64_t all = (uint64_t)rows_max * (uint32_t)p.n_heads,
                    few = (uint64_t)op->tiling.threads * HTP_ATTEND_QUERIES;
-    const uint64_t records = (all < few ? all : few) * (op->in[0].rows / HTP_ATTEND_PARTITION + 2);
+    const uint64_t records = (all < few ? all : few) * (htp_span(op) / HTP_ATTEND_PARTITION + 2);
     const uint64_t most = HTP_ATTEND_PARTIAL_MAX / htp_attend_record_bytes((uint32_t)p.head_dim);
     return records < most ? records : most;
 }

@@ -10,8 +10,9 @@
 // HTP_MSG_PREPARE lets the DSP check every record against the wire version, the sizes and the
 // buffers and keep a copy; what is refused names op, operand, value and limit. After that
 // HTP_MSG_RUN is one short message: plan number and where its PillionStepState
-// (core/contract/step_state.h) lies. pos, rows and out_rows are read from there, so a prepared plan
-// serves any number of rows up to its maximum.
+// (core/contract/step_state.h) lies. Rows and segments are read from there, and pages from the
+// tables that the plan names, so a prepared plan serves any rows of any sequences up to its
+// maximum. The DSP checks both before the first op.
 //
 // Order: messages are answered in the order they were sent, by one thread. The host may send
 // several before it reads an answer.
@@ -34,7 +35,7 @@ using pillion::Params;
 #endif
 
 enum {
-    HTP_WIRE_VERSION = 2,
+    HTP_WIRE_VERSION = 3,
     HTP_PLAN_MAGIC = 0x4C505448,  // "HTPL"
 
     HTP_VECTOR =
@@ -81,9 +82,12 @@ enum htp_why {
     HTP_WHY_ALIGNMENT,  // value: the offset or stride, limit: what it must be a multiple of
     HTP_WHY_PARAMS,     // a parameter out of range; operand: its index in 32-bit words
     HTP_WHY_TILING,     // scratch or VTCM too small; value: bytes given, limit: bytes needed
-    HTP_WHY_STATE,      // the StepState's rows, out_rows or pos do not fit the plan
+    HTP_WHY_STATE,      // the StepState's rows, out_rows or positions do not fit the plan
     HTP_WHY_TOKEN,      // a token id outside the table; value: the id, limit: rows of the table
     HTP_WHY_MEMORY,     // out of memory on the DSP
+    HTP_WHY_SEGMENT,    // the segments do not cover the rows of the run in order
+    HTP_WHY_TABLE,      // a segment's row of the page table; value: the row, limit: rows there are
+    HTP_WHY_PAGE,       // an entry of a page table; value: the page, limit: pages of the cache
     HTP_WHY_COUNT
 };
 
@@ -108,6 +112,9 @@ static inline const char* htp_why_text(int32_t why) {
         case HTP_WHY_STATE: return "rows or position of the run do not fit the plan";
         case HTP_WHY_TOKEN: return "token id outside the table";
         case HTP_WHY_MEMORY: return "out of memory on the DSP";
+        case HTP_WHY_SEGMENT: return "the segments of the run do not cover its rows";
+        case HTP_WHY_TABLE: return "sequence outside the page table";
+        case HTP_WHY_PAGE: return "page outside the cache";
         default: return "unknown reason";
     }
 }
@@ -120,8 +127,8 @@ enum htp_layout {
                    // tables in the file's format
     HTP_PACKED = 2,  // lane-packed matrix (htp_pack.h); `stride` is the bytes of one panel of 32
                      // rows; depth matrices follow each other
-    HTP_KV = 3  // a layer's cache: width = head_dim, rows = capacity, depth = KV heads, dtype F16
-                // or Q8_0; layout of core/contract/kv_lanes.h
+    HTP_KV = 3       // a page of a layer's cache: width = head_dim, rows = slots, depth = KV heads,
+                     // dtype F16 or Q8_0; layout of core/contract/kv_lanes.h. More pages: htp_pages
 };
 
 // [depth, rows, width]. Activations: rows = how many the memory holds; how many count in a run
@@ -157,7 +164,7 @@ struct htp_tiling {
                             // workers is fine
     uint32_t rows_at_once;  // matmul: rows for which the weights are read once, 1 ..
                             // HTP_MATMUL_ROWS_MAX; other ops: 0
-    // Ordinary shared memory for quantised activations, lists and partial sums: the scalar unit
+    // Ordinary shared memory for quantized activations, lists and partial sums: the scalar unit
     // reads them, VTCM is not for that. The op's alone while it runs: it overlaps none of its
     // operands.
     uint16_t scratch_buffer, reserved0;
@@ -172,12 +179,25 @@ struct htp_tiling {
 };
 HTP_ASSERT(sizeof(struct htp_tiling) == 32, "wire: tiling");
 
+// The pages of the cache in[0] of kv_store and attend: page n lies n times the bytes of a page
+// behind the first. Position p of the sequence with table row t lies in page table[t][p / slots %
+// entries], slot p % slots. entries 0: the cache is one page, of one sequence, and all fields are
+// zero.
+struct htp_pages {
+    uint16_t buffer, reserved;  // of the table: i32 [sequences][stride]
+    uint32_t offset;            // of its first entry, bytes; a multiple of 4
+    uint32_t stride;            // entries from one sequence to the next
+    uint32_t entries;           // of a sequence that this cache looks at
+    uint32_t sequences, n_pages;
+};
+HTP_ASSERT(sizeof(struct htp_pages) == 24, "wire: pages");
+
 struct htp_op {
     uint16_t code;       // Op_embed ...
     uint8_t rows;        // Rows_run or Rows_out
     uint8_t n_operands;  // reserved, zero
     int32_t layer;       // for reports; -1: outside the layers
-    uint32_t reserved[6];
+    struct htp_pages pages;
     Params params;
     struct htp_tiling tiling;
     struct htp_tensor in[HTP_IN];

@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from ...arguments import check_bool, check_int, check_mapping, closest, shown, unknown_names, wrong
-from ...engine.engine import PARALLEL_MAX
+from ...engine.machine import PARALLEL_MAX
 from ...errors import UsageError
 from ...server import ServerSettings, needs_extra
 from .. import need

@@ -79,6 +79,11 @@ class Predictor:
         self._system = None if system is None else check_text("system", system)
         self._raises = check_choice("on_error", on_error, ("raise", "column")) == "raise"
         for_llm, self._options = parted(options)
+        if self._options.get("stream"):
+            raise UsageError(
+                "stream has no use here: a batch goes on when all of its answers are whole; leave "
+                "it out, or serve the model with pillion.integrations.ray.deployment"
+            )
         self._columns = {"text": check_text("output", output)}
         self._columns |= _columns(columns, self._is_chat, self._options, not self._raises)
         twice = [one for one, n in Counter(self._columns.values()).items() if n > 1]

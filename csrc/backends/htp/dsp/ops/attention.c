@@ -7,18 +7,19 @@
 //   a partition, partitions into the result, always in this order
 //
 // so that a row's bits depend neither on the rows beside it nor on how the work is cut. A unit of
-// work is a KV head and up to 16 query vectors (row * group + head in group); positions are lanes
-// for the scores, dimensions are lanes for the values. A ring never wraps inside a split, since
-// capacities are multiples of 256.
+// work is a KV head and up to 16 query vectors of one segment (row * group + head in group);
+// positions are lanes for the scores, dimensions are lanes for the values. A split lies in one page
+// and no ring wraps inside it, since pages are multiples of 256.
 //
 // Accumulators hold 64 dimensions in two vectors: f16 values arrive as even and odd dimensions,
 // q8_0 values in order.
 #include "backends/htp/dsp/ops/kv_head.h"
-#include "backends/htp/dsp/ops/ops.h"
+#include "backends/htp/dsp/ops/segments.h"
 #include "backends/htp/dsp/workers.h"
 
 enum {
     QUERIES = HTP_ATTEND_QUERIES,
+    QUERIES_LOG2 = 4,
     SPLIT = KV_SPLIT,
     PARTITION = HTP_ATTEND_PARTITION,
     TOGETHER = 4 /* query vectors held in registers */,
@@ -32,7 +33,9 @@ struct state {  // of each query vector: maximum, sum of weights, accumulator
 };
 
 struct tile {
-    struct kv_head kv;
+    struct op_run* r;
+    int32_t table;      // of the sequence
+    struct kv_head kv;  // in the first page
     const AttendParams* p;
     int n;
     uint32_t padded;  // head_dim rounded up to 64
@@ -270,9 +273,11 @@ static __attribute__((noinline)) void add_values_q8_0(const struct values* a, in
 
 static void run_split(struct tile* t, int32_t begin) {
     const uint32_t slot = (uint32_t)begin % t->kv.capacity;
-    const uint8_t* keys = t->kv.k + (uint64_t)t->kv.k_block_bytes * (slot / 32);
     int32_t first[QUERIES], last[QUERIES], lo = SPLIT, hi = -1;
+    uint64_t page;
     clear(t, &t->split);
+    if (!page_offset(t->r, t->table, begin, &page)) return;
+    const uint8_t* keys = t->kv.k + page + (uint64_t)t->kv.k_block_bytes * (slot / 32);
     for (int c = 0; c < t->n; c++) {
         first[c] = t->first[c] > begin ? t->first[c] - begin : 0;
         last[c] = t->last[c] - begin < SPLIT - 1 ? t->last[c] - begin : SPLIT - 1;
@@ -294,7 +299,7 @@ static void run_split(struct tile* t, int32_t begin) {
             (t->kv.dtype == DType_f16 ? score_blocks_f16 : score_blocks_q8_0)(&k, n, blocks);
         }
     }
-    const uint8_t* values = t->kv.v + (uint64_t)t->kv.v_row_bytes * slot;
+    const uint8_t* values = t->kv.v + page + (uint64_t)t->kv.v_row_bytes * slot;
     if (hi >= 0)
         hvx_fetch_ahead(values + (uint64_t)t->kv.v_row_bytes * (uint32_t)lo,
                         t->kv.v_row_bytes * (uint32_t)(hi - lo + 1));
@@ -364,20 +369,68 @@ static void run_tile(struct tile* t) {
 
 struct attend {
     struct op_run* r;
-    int vectors, tile, n_tiles;  // of a KV head
-    int32_t first_partition,
-        n_partitions;  // of the run; n_partitions 0: a unit walks all positions
-    uint8_t* records;  // [kv head][vector][partition]
+    int group;         // query heads of a KV head
+    int tile_log2;     // of the most vectors of a unit
+    int64_t work;      // partitions that all units walk together
+    uint8_t* records;  // of partitions: segment by segment [kv head][vector][partition]
 };
 
-static int32_t first_seen(const AttendParams* p, int32_t at) {
-    return p->window > 0 && at >= p->window ? at - p->window + 1 : 0;
+// How a segment's rows are cut into units.
+struct cut {
+    int32_t segment;
+    struct stretch rows;
+    int32_t lo, hi;        // positions that they see, all together
+    int vectors, n_tiles;  // of a KV head
+    int32_t first_partition, n_partitions;
+    int is_split;  // a unit is one partition; else it walks all
+    int units;
+    uint64_t first_record, records;
+};
+
+// A segment is split if one of its units would take more than a thread's share of the op, and if
+// there is room for its records. With one segment: if there are fewer units than threads.
+static void split_cut(const struct attend* a, struct cut* c) {
+    const struct op_run* r = a->r;
+    c->records = 0;
+    c->is_split = c->n_partitions > 1 && (int64_t)r->op->tiling.threads * c->n_partitions > a->work;
+    if (!c->is_split) return;
+    const uint64_t records = (uint64_t)(uint32_t)(c->vectors * r->op->params.attend.n_kv_heads) *
+                             (uint32_t)c->n_partitions;
+    if (c->first_record + records > htp_attend_records(r->op, r->rows_max)) c->is_split = 0;
+    else c->records = records;
 }
+
+// The next segment that has rows of this op.
+static int next_cut(const struct attend* a, struct cut* c) {
+    const struct op_run* r = a->r;
+    const AttendParams* p = &r->op->params.attend;
+    do {
+        if (++c->segment >= r->n_segments) return 0;
+        c->rows = stretch_of(&r->segments[c->segment], r->first_row);
+    } while (c->rows.n <= 0);
+    c->lo = first_seen(p, c->rows.position);
+    c->hi = c->rows.position + c->rows.n - 1 - p->past_only;
+    c->vectors = c->rows.n * a->group;
+    c->n_tiles = (c->vectors + (1 << a->tile_log2) - 1) >> a->tile_log2;
+    c->first_partition = c->lo / PARTITION;
+    c->n_partitions = c->hi < c->lo ? 1 : c->hi / PARTITION - c->first_partition + 1;
+    c->first_record += c->records;
+    split_cut(a, c);
+    c->units = p->n_kv_heads * c->n_tiles * (c->is_split ? c->n_partitions : 1);
+    return 1;
+}
+static int first_cut(const struct attend* a, struct cut* c) {
+    c->segment = -1;
+    c->first_record = c->records = 0;
+    return next_cut(a, c);
+}
+#define EACH_CUT(a, c) for (int more = first_cut(a, c); more; more = next_cut(a, c))
 
 static void begin_tile(const struct attend* a, struct tile* t, unsigned part) {
     const AttendParams* p = &a->r->op->params.attend;
     float* scratch =
         (float*)(a->r->scratch + part * htp_attend_thread_bytes((uint32_t)p->head_dim));
+    t->r = a->r;
     t->p = p;
     t->padded = (uint32_t)htp_round_up((uint32_t)p->head_dim, 64);
     t->scores = scratch;
@@ -387,17 +440,19 @@ static void begin_tile(const struct attend* a, struct tile* t, unsigned part) {
 }
 
 // Query vectors [begin, begin + n) of a KV head.
-static void take_vectors(const struct attend* a, struct tile* t, int kv, int begin, int n) {
+static void take_vectors(const struct attend* a, const struct cut* c, struct tile* t, int kv,
+                         int begin, int n) {
     const AttendParams* p = t->p;
-    const int group = p->n_heads / p->n_kv_heads;
-    t->kv = kv_head_of(&a->r->op->in[0], a->r->in[0], (uint32_t)kv);
+    const int group = a->group;
+    t->kv = kv_head_of(&t->r->op->in[0], t->r->in[0], (uint32_t)kv);
+    t->table = c->rows.table;
     t->n = n;
     t->lo = INT32_MAX, t->hi = -1;
     for (int i = 0; i < n; i++) {
         const int v = begin + i, row = v / group, head = kv * group + v % group,
-                  at = a->r->pos + a->r->first_row + row;
-        t->q[i] = in_row(a->r, 1, row) + (uint32_t)head * (uint32_t)p->head_dim;
-        t->out[i] = out_row(a->r, 0, row) + (uint32_t)head * (uint32_t)p->head_dim;
+                  at = c->rows.position + row;
+        t->q[i] = in_row(t->r, 1, c->rows.row + row) + (uint32_t)head * (uint32_t)p->head_dim;
+        t->out[i] = out_row(t->r, 0, c->rows.row + row) + (uint32_t)head * (uint32_t)p->head_dim;
         t->first[i] = first_seen(p, at);
         t->last[i] = at - p->past_only;
         t->lo = t->first[i] < t->lo ? t->first[i] : t->lo;
@@ -405,89 +460,104 @@ static void take_vectors(const struct attend* a, struct tile* t, int kv, int beg
     }
 }
 
-static void whole_part(void* args, unsigned part, unsigned parts) {
-    const struct attend* a = args;
-    struct tile t;
-    begin_tile(a, &t, part);
-    for (int u = (int)part; u < t.p->n_kv_heads * a->n_tiles; u += (int)parts) {
-        const int begin = u % a->n_tiles * a->tile, left = a->vectors - begin;
-        take_vectors(a, &t, u / a->n_tiles, begin, left < a->tile ? left : a->tile);
-        run_tile(&t);
-    }
-}
-
-static float* record_of(const struct attend* a, const struct tile* t, int kv, int vector,
-                        int32_t partition) {
+static float* record_of(const struct attend* a, const struct cut* c, const struct tile* t, int kv,
+                        int vector, int32_t partition) {
     const uint64_t index =
-        ((uint64_t)(uint32_t)(kv * a->vectors + vector) * (uint32_t)a->n_partitions) +
-        (uint32_t)(partition - a->first_partition);
+        c->first_record +
+        (uint64_t)(uint32_t)(kv * c->vectors + vector) * (uint32_t)c->n_partitions +
+        (uint32_t)(partition - c->first_partition);
     return (float*)(a->records + index * htp_attend_record_bytes((uint32_t)t->p->head_dim));
 }
 
-static void partition_part(void* args, unsigned part, unsigned parts) {
+static void take_tile(const struct attend* a, const struct cut* c, struct tile* t, int kv,
+                      int begin) {
+    const int left = c->vectors - begin, tile = 1 << a->tile_log2;
+    take_vectors(a, c, t, kv, begin, left < tile ? left : tile);
+}
+
+static void run_split_unit(const struct attend* a, const struct cut* c, struct tile* t, int unit) {
+    const int32_t partition = c->first_partition + unit % c->n_partitions;
+    const int kv = unit / c->n_partitions / c->n_tiles,
+              begin = unit / c->n_partitions % c->n_tiles << a->tile_log2;
+    take_tile(a, c, t, kv, begin);
+    run_partition(t, partition);
+    for (int i = 0; i < t->n; i++) {
+        float* record = record_of(a, c, t, kv, begin + i, partition);
+        record[0] = t->partition.m[i], record[1] = t->partition.l[i];
+        for (uint32_t d = 0; d < t->padded; d += 32)
+            hvx_store(record + 32 + d, hvx_load(t->partition.o + (uint32_t)i * t->padded + d));
+    }
+}
+
+static void unit_part(void* args, unsigned part, unsigned parts) {
     const struct attend* a = args;
     struct tile t;
+    struct cut c;
     begin_tile(a, &t, part);
-    for (int u = (int)part; u < t.p->n_kv_heads * a->n_tiles * a->n_partitions; u += (int)parts) {
-        const int32_t partition = a->first_partition + u % a->n_partitions;
-        const int kv = u / a->n_partitions / a->n_tiles,
-                  begin = u / a->n_partitions % a->n_tiles * a->tile, left = a->vectors - begin;
-        take_vectors(a, &t, kv, begin, left < a->tile ? left : a->tile);
-        run_partition(&t, partition);
-        for (int i = 0; i < t.n; i++) {
-            float* record = record_of(a, &t, kv, begin + i, partition);
-            record[0] = t.partition.m[i], record[1] = t.partition.l[i];
-            for (uint32_t d = 0; d < t.padded; d += 32)
-                hvx_store(record + 32 + d, hvx_load(t.partition.o + (uint32_t)i * t.padded + d));
+    int u = (int)part;
+    EACH_CUT(a, &c) {
+        for (; u < c.units; u += (int)parts) {
+            if (c.is_split) {
+                run_split_unit(a, &c, &t, u);
+            } else {
+                take_tile(a, &c, &t, u / c.n_tiles, u % c.n_tiles << a->tile_log2);
+                run_tile(&t);
+            }
         }
+        u -= c.units;
     }
+}
+
+static void join_vector(const struct attend* a, const struct cut* c, struct tile* t, int u) {
+    const int kv = u / c->vectors, vector = u % c->vectors;
+    take_vectors(a, c, t, kv, vector, 1);
+    clear(t, &t->total);
+    for (int32_t partition = t->lo / PARTITION; partition <= t->hi / PARTITION; partition++) {
+        float* record = record_of(a, c, t, kv, vector, partition);
+        const struct state from = {{record[0]}, {record[1]}, record + 32};
+        if (sees(t, 0, partition * PARTITION, (partition + 1) * PARTITION))
+            merge(t, &t->total, &from, 0);
+    }
+    write_out(t, 0);
 }
 
 static void join_part(void* args, unsigned part, unsigned parts) {
     const struct attend* a = args;
     struct tile t;
+    struct cut c;
     begin_tile(a, &t, part);
-    for (int u = (int)part; u < t.p->n_kv_heads * a->vectors; u += (int)parts) {
-        take_vectors(a, &t, u / a->vectors, u % a->vectors, 1);
-        clear(&t, &t.total);
-        for (int32_t partition = t.lo / PARTITION; partition <= t.hi / PARTITION; partition++) {
-            float* record = record_of(a, &t, u / a->vectors, u % a->vectors, partition);
-            const struct state from = {{record[0]}, {record[1]}, record + 32};
-            if (sees(&t, 0, partition * PARTITION, (partition + 1) * PARTITION))
-                merge(&t, &t.total, &from, 0);
-        }
-        write_out(&t, 0);
+    int u = (int)part;
+    EACH_CUT(a, &c) {
+        if (!c.is_split) continue;
+        const int vectors = t.p->n_kv_heads * c.vectors;
+        for (; u < vectors; u += (int)parts) join_vector(a, &c, &t, u);
+        u -= vectors;
     }
 }
 
-// Units of work: a KV head and up to 16 vectors. With fewer than threads each partition becomes a
-// unit, and its results are joined afterwards, in the same order; with still fewer the tiles get
-// smaller, and keys and values are read by several threads from the shared cache.
+// Units of work: a KV head and up to 16 vectors of a segment. Where one would keep a thread busy
+// beyond the others each partition becomes a unit, and its results are joined afterwards, in the
+// same order. With fewer units than threads the tiles get smaller, and keys and values are read by
+// several threads from the shared cache.
 void op_attend(struct op_run* r) {
     const AttendParams* p = &r->op->params.attend;
-    const int threads = (int)r->op->tiling.threads, group = p->n_heads / p->n_kv_heads;
-    // Positions that have left the cache cannot be asked for.
-    const int32_t lo = first_seen(p, r->pos + r->first_row),
-                  hi = r->pos + r->first_row + r->n - 1 - p->past_only;
-    if (hi - lo + 1 > (int32_t)r->op->in[0].rows)
-        return op_fail(r, HTP_WHY_STATE, 0, (uint32_t)(hi - lo + 1), r->op->in[0].rows);
-    struct attend a = {
-        r, r->n * group, QUERIES, (r->n * group + QUERIES - 1) / QUERIES, lo / PARTITION, 0, 0};
-    int units = p->n_kv_heads * a.n_tiles;
-    if (units < threads && hi >= 0) {
-        const int32_t partitions = hi / PARTITION - a.first_partition + 1;
-        const uint64_t records =
-            (uint64_t)(uint32_t)(a.vectors * p->n_kv_heads) * (uint32_t)partitions;
-        if (partitions > 1 && records <= htp_attend_records(r->op, r->rows_max))
-            a.n_partitions = partitions, units *= partitions;
-        a.records = r->scratch + (uint32_t)threads * htp_attend_thread_bytes((uint32_t)p->head_dim);
+    const int threads = (int)r->op->tiling.threads;
+    struct cut c;
+    struct attend a = {r, p->n_heads / p->n_kv_heads, QUERIES_LOG2, 0, 0};
+    a.records = r->scratch + (uint32_t)threads * htp_attend_thread_bytes((uint32_t)p->head_dim);
+    EACH_CUT(&a, &c) {
+        // Positions that have left the cache cannot be asked for.
+        if (c.hi - c.lo + 1 > (int32_t)htp_span(r->op))
+            return op_fail(r, HTP_WHY_STATE, 0, (uint32_t)(c.hi - c.lo + 1),
+                           (uint32_t)htp_span(r->op));
+        a.work += (int64_t)p->n_kv_heads * c.n_tiles * c.n_partitions;
     }
-    while (units < threads && a.tile > 1) {
-        units /= a.n_tiles;
-        a.tile = (a.tile + 1) / 2;
-        a.n_tiles = (a.vectors + a.tile - 1) / a.tile;
-        units *= a.n_tiles;
+    int any_split = 0;
+    for (;; a.tile_log2--) {
+        int units = 0;
+        EACH_CUT(&a, &c) units += c.units, any_split |= c.is_split;
+        if (units >= threads || a.tile_log2 == 0) break;
     }
-    workers_run(a.n_partitions ? partition_part : whole_part, &a, (unsigned)threads);
-    if (a.n_partitions) workers_run(join_part, &a, (unsigned)threads);
+    workers_run(unit_part, &a, (unsigned)threads);
+    if (any_split) workers_run(join_part, &a, (unsigned)threads);
 }

@@ -1,4 +1,5 @@
-// Addresses of a KV head's keys and values (layout in core/contract/kv_lanes.h).
+// Addresses of a KV head's keys and values in a page of a cache (layout in
+// core/contract/kv_lanes.h).
 #ifndef PILLION_DSP_KV_H
 #define PILLION_DSP_KV_H
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "backends/htp/dsp/ops/kv_head.h"
-#include "backends/htp/dsp/ops/ops.h"
+#include "backends/htp/dsp/ops/segments.h"
 #include "core/contract/blocks.h"
 
 static uint16_t half_of(float x) {
@@ -58,17 +58,20 @@ static void store_q8_0(const struct kv_head* kv, uint32_t slot, const float* k, 
 
 static void store_row(struct op_run* r, int32_t row) {
     const struct htp_tensor* t = &r->op->in[0];
-    const uint32_t slot = (uint32_t)(r->pos + r->first_row + row) % t->rows;
+    const struct stretch at = row_of(r, row);
+    const uint32_t slot = (uint32_t)at.position % t->rows;
+    uint64_t page;
+    if (!page_offset(r, at.table, at.position, &page)) return;
     const float *k = in_row(r, 1, row), *v = in_row(r, 2, row);
     for (uint32_t h = 0; h < t->depth; h++, k += t->width, v += t->width) {
-        const struct kv_head kv = kv_head_of(t, r->in[0], h);
+        const struct kv_head kv = kv_head_of(t, r->in[0] + page, h);
         if (kv.dtype == DType_f16) store_f16(&kv, slot, k, v);
         else store_q8_0(&kv, slot, k, v);
     }
 }
-// With more rows than slots two rows of a run meet in one slot; on one thread the later one stays,
-// as everywhere.
+// With more rows than a sequence has slots two rows of a run may meet in one; on one thread the
+// later one stays, as everywhere.
 void op_kv_store(struct op_run* r) {
-    if ((uint32_t)r->n <= r->op->in[0].rows) return op_rows(r, store_row);
+    if ((uint32_t)r->n <= htp_span(r->op)) return op_rows(r, store_row);
     for (int32_t row = 0; row < r->n; row++) store_row(r, row);
 }

@@ -1,4 +1,4 @@
-// y[row] = W x[row]. Rows go in tiles of rows_at_once. Each tile is quantised, then the weights are
+// y[row] = W x[row]. Rows go in tiles of rows_at_once. Each tile is quantized, then the weights are
 // read once for it.
 #include "backends/htp/dsp/ops/matmul_panels.h"
 #include "backends/htp/dsp/workers.h"
@@ -7,7 +7,7 @@ struct matmul {
     struct op_run* r;
     struct panel_matrix m;
     int32_t first, n;    // rows of the tile
-    uint64_t act_bytes;  // of a quantised row; 0: float weights
+    uint64_t act_bytes;  // of a quantized row; 0: float weights
 };
 
 // A few rows are split along their inputs.

@@ -9,7 +9,7 @@
 
 struct panel_rows {  // up to HTP_MICROKERNEL_ROWS rows
     unsigned n;
-    const uint8_t* act[HTP_MICROKERNEL_ROWS];  // quantised formats: htp_act_row_bytes
+    const uint8_t* act[HTP_MICROKERNEL_ROWS];  // quantized formats: htp_act_row_bytes
     const float* x[HTP_MICROKERNEL_ROWS];      // float formats
     float* out[HTP_MICROKERNEL_ROWS];          // [rows of the matrix]
 };

@@ -63,7 +63,7 @@ struct moe {
     struct op_run* r;
     struct panel_matrix expert;  // expert 0
     uint64_t expert_bytes, act_bytes;
-    uint8_t* act;  // quantised inputs, [row * per_row + k]
+    uint8_t* act;  // quantized inputs, [row * per_row + k]
     int32_t n_active, *active, *begin, *next, *pairs;
 };
 

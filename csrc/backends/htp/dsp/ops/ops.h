@@ -7,6 +7,7 @@
 
 #include "backends/htp/dsp/buffers.h"
 #include "backends/htp/dsp/hvx/f32_math.h"
+#include "core/contract/step_state.h"
 
 struct op_run {
     const struct htp_op* op;
@@ -14,8 +15,11 @@ struct op_run {
     uint8_t* out[HTP_OUT];
     uint8_t* scratch;
     uint8_t* vtcm;
-    int32_t pos, rows, out_rows;  // of the run
-    int32_t n, first_row;         // rows of this op, and which row of the run its row 0 is
+    int32_t rows, out_rows;  // of the run
+    int32_t n_segments;      // of the run, which segments.h looks at
+    const PillionSegment* segments;
+    const int32_t* table;  // of the op's pages; null: none
+    int32_t n, first_row;  // rows of this op, and which row of the run its row 0 is
     uint32_t rows_max;
     struct dsp_why* why;
 };

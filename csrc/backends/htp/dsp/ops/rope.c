@@ -1,7 +1,7 @@
 // Cosines and sines of a run's positions, computed once per run, in double: an angle is up to 10^5
 // radians, for which f32 is too coarse. Written out here so that all machines give the same bits
 // with any libm.
-#include "backends/htp/dsp/ops/ops.h"
+#include "backends/htp/dsp/ops/segments.h"
 
 // x = n pi/2 + r, |r| <= pi/4. pi/2 is split so that n times the first piece is exact for n < 2^20.
 static double reduce(double x, int32_t* quadrant) {
@@ -44,7 +44,7 @@ static double cos_small(double x) {
 static void rope_row(struct op_run* r, int32_t row) {
     const int32_t half = r->op->params.rope_table.dims / 2;
     const float* frequency = (const float*)r->in[0];
-    const double pos = r->pos + r->first_row + row;
+    const double pos = row_of(r, row).position;
     float* out = out_row(r, 0, row);
     for (int32_t i = 0; i < half; i++) {
         int32_t quadrant;

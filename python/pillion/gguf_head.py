@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from ..drafter_file import ARCHITECTURES
-
 HEAD_BYTES = 1 << 16
 MAGIC = b"GGUF"
+ASSISTANTS = ("gemma4-assistant", "gemma4_assistant")
+"""Architectures of drafters that read the target's cache."""
 
 Value: TypeAlias = str | int | float | bool
 
@@ -72,7 +72,7 @@ def _kind(arch: str | None, file_kind: Value | None) -> str | None:
         return "other" if file_kind == "imatrix" else str(file_kind)
     if arch is None:
         return None
-    if arch in ARCHITECTURES:
+    if arch in ASSISTANTS:
         return "drafter"
     return {"clip": "mmproj", "imatrix": "other"}.get(arch, "target")
 
