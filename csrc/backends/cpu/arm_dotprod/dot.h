@@ -94,4 +94,5 @@ static constexpr int matvec_float_regs(int columns) {
 constexpr int kTileRegs = 1, kMatmulColumns = 4;
 #endif
 constexpr int kFloatTileRegs = 4, kFloatTileColumns = 6;
-constexpr int kMatvecGroup = 0;  // the matmul kernel takes more columns
+// The matmul kernel takes more columns than `matvec_most`.
+static constexpr int matvec_group(int /*bits*/) { return 0; }

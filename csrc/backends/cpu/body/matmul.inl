@@ -536,7 +536,7 @@ static void fill_format(KernelTable& t) {
     // Groups unpack a panel's codes and scales once each, which must cost little.
     constexpr bool kPlain =
         F::kInputs == 32 && F::kScaleInputs == 32 && F::kLowInputs == 0 && F::kNarrowPlanes == 0;
-    t.matvec_group[f] = kPlain ? kMatvecGroup : 0;
+    t.matvec_group[f] = kPlain ? matvec_group(F::kBits) : 0;
 }
 // Enough sums in flight to hide the latency of a dot product, and few enough for the registers.
 static int64_t dot_peak(int64_t rounds) {
