@@ -4,16 +4,18 @@
 //   bench_matmul few      [name=value ...]    1..9 columns: GB/s of weights, share of read
 //                         bandwidth, cost against one column
 //   bench_matmul many     [name=value ...]    tiles of columns: GOPS and share of int8 peak
+//   bench_matmul rows     [name=value ...]    1..32 columns, one line each: ms, share of int8 peak
+//                         and of read bandwidth, spread; weights from memory
 //   bench_matmul pack     [name=value ...]    file bytes per second
 //   bench_matmul quantize [name=value ...]    floats per second
 //
 // name=value: isa=x86_avx512 format=Q4_0,Q8_0 (default: all) columns=1,2,4 rows=12288 inputs=1536
 // mb=640 (weights cycled through)
 //             reps=15 prefetch= (default: the table's) few=-1 (largest number of columns for the
-//             matvec kernel; the table's) 4k=0 (1: small pages)
+//             matvec kernel; the table's) group=-1 (columns of a group of matvec; the table's)
+//             4k=0 (1: small pages)
 //
-// Build: g++ -std=c++17 -O3 -Icsrc benchmarks/bench_matmul.cpp lane_pack.o and the <isa>/matmul.o
-// compiled with their flags (tests/cpu/test_matmul_kernels.py). Run pinned: taskset -c 0. The read
+// Build: cmake -DPILLION_BENCHMARKS=ON. Run pinned: taskset -c 0. The read
 // probe is interleaved with every repetition, so that a busy neighbour hits both; shares compare
 // best with best, and medians with medians.
 #include <stdio.h>
@@ -27,6 +29,7 @@
 #include <string>
 #include <vector>
 
+#include "backends/cpu/cpu_steps.h"
 #include "backends/cpu/kernel_table.h"
 #include "backends/cpu/lane_pack.h"
 #if defined(__x86_64__)
@@ -69,8 +72,9 @@ double median(std::vector<double> v) {
 }
 
 std::map<std::string, std::string> g_options = {
-    {"isa", ""},   {"format", ""}, {"columns", ""},  {"rows", "12288"}, {"inputs", "1536"},
-    {"mb", "640"}, {"reps", "15"}, {"prefetch", ""}, {"few", "-1"},     {"4k", "0"}};
+    {"isa", ""},        {"format", ""}, {"columns", ""}, {"rows", "12288"},
+    {"inputs", "1536"}, {"mb", "640"},  {"reps", "15"},  {"prefetch", ""},
+    {"few", "-1"},      {"4k", "0"},    {"group", "-1"}};
 int option(const char* name) { return atoi(g_options[name].c_str()); }
 std::vector<std::string> list_option(const char* name) {
     std::vector<std::string> v;
@@ -120,6 +124,10 @@ KernelTable table() {
 #endif
     if (isa == "generic") generic::fill_matmul(t);
     if (!t.quantize) printf("no table %s\n", isa.c_str()), exit(1);
+    if (!g_options["prefetch"].empty()) t.prefetch = option("prefetch");
+    if (option("few") >= 0) t.matvec_most = option("few");
+    if (option("group") >= 0)
+        for (int f = int(Format::bf16) + 1; f < kFormats; f++) t.matvec_group[f] = option("group");
     g_options["isa"] = isa;
     return t;
 }
@@ -248,22 +256,8 @@ struct Columns {
 
 void run_matmul(const KernelTable& t, Format f, const uint8_t* weights, int rows, int inputs,
                 int columns, Columns& c) {
-    PanelArgs a = {};
-    a.weights = weights;
-    a.panel_bytes = panel_bytes(f, inputs);
-    a.end = (rows + kPanel - 1) / kPanel;
-    a.rows = rows, a.inputs = inputs;
-    a.prefetch = g_options["prefetch"].empty() ? t.prefetch : option("prefetch");
-    const int few = option("few") < 0 ? t.matvec_most : option("few");
-    for (int first = 0; first < columns;
-         first += 64) {  // act lies [block][columns of this tile]: with one tile exactly so
-        a.columns = std::min(64, columns - first);
-        a.act = c.act.data() + size_t(first) * (inputs / 32);
-        a.x = c.x_of.data() + first;
-        a.out = c.out_of.data() + first;
-        (a.columns <= few && a.columns <= kMatvecMax ? t.matvec[int(f)][a.columns]
-                                                     : t.matmul[int(f)])(a);
-    }
+    const PackedMatrix m = {weights, f, rows, inputs, panel_bytes(f, inputs)};
+    multiply(t, m, 0, m.n_panels(), c.act.data(), c.x_of.data(), columns, c.out_of.data());
 }
 
 void sweep(bool many) {
@@ -316,6 +310,50 @@ void sweep(bool many) {
             }
         }
         printf("\n");
+        fflush(stdout);
+    }
+}
+
+// Each repetition times every count of columns once, so that a busy neighbour hits all of them.
+void rows_bench() {
+    const KernelTable t = table();
+    const int rows = option("rows"), inputs = option("inputs"), reps = option("reps");
+    const Arena arena(size_t(option("mb")) << 20, !option("4k"));
+    std::vector<int> all(32);
+    for (int i = 0; i < 32; i++) all[size_t(i)] = i + 1;
+    const std::vector<int> columns = columns_or(all);
+    const bool avx512 = g_options["isa"] == "x86_avx512";
+    printf("%s, %d -> %d, %.2f GHz\n", g_options["isa"].c_str(), inputs, rows, clock_ghz());
+    for (const Format f : formats()) {
+        const size_t bytes = packed_bytes(f, rows, inputs);
+        const int matrices = std::max(1, int(arena.bytes / bytes));
+        std::vector<Columns> data;
+        for (int c : columns) data.emplace_back(t, c, inputs, rows);
+        std::vector<std::vector<double>> samples(columns.size());
+        std::vector<double> read, peak;
+        for (int r = 0; r < reps; r++) {
+            read.push_back(read_seconds(arena.data, arena.bytes, 0) / arena.bytes);
+            peak.push_back(int8_peak(avx512));
+            for (size_t i = 0; i < columns.size(); i++) {
+                const int m = (r * int(columns.size()) + int(i)) % matrices;
+                const double t0 = now();
+                run_matmul(t, f, arena.data + size_t(m) * bytes, rows, inputs, columns[i], data[i]);
+                samples[i].push_back(now() - t0);
+            }
+        }
+        printf("%s: read %.1f GB/s, int8 peak %.0f GOPS (medians)\n", kNames[int(f)],
+               1e-9 / median(read), median(peak));
+        for (size_t i = 0; i < columns.size(); i++) {
+            const double mid = median(samples[i]), fast = least(samples[i]);
+            const double slow = *std::max_element(samples[i].begin(), samples[i].end());
+            const double gops = 2e-9 * columns[i] * rows * inputs;
+            printf(
+                "%3d: %7.3f ms, %3.0f%% of the peak (best %3.0f%%), %3.0f%% of the bandwidth, "
+                "spread %.0f%%\n",
+                columns[i], 1e3 * mid, 100 * gops / mid / median(peak),
+                100 * gops / fast / median(peak), 100 * median(read) * bytes / mid,
+                100 * (slow - fast) / mid);
+        }
         fflush(stdout);
     }
 }
@@ -377,6 +415,7 @@ int main(int argc, char** argv) {
         }
     } else if (what == "few") sweep(false);
     else if (what == "many") sweep(true);
+    else if (what == "rows") rows_bench();
     else if (what == "pack") pack_bench();
     else if (what == "quantize") quantize_bench();
     else return printf("see the first lines of bench_matmul.cpp\n"), 1;

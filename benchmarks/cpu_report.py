@@ -3,10 +3,11 @@ same minute.
 
     python benchmarks/cpu_report.py --model FILE [--threads 2] [--depths 8192,32768] [--kv-types
     f16,q8_0]
-        [--only rows,prefill,depth,busy,load,memory] [-r 5] [--json OUT]
+        [--only rows,prefill,depth,busy,load,memory] [--rows 1,2,4,8] [-r 5] [--json OUT]
 
-rows     one step of 1, 2, 4 and 8 rows with all logits, in turn; cost over one row, share of read
-         bandwidth and of the int8 peak
+rows     one step of some numbers of rows (`--rows 1-32`: all to 32) with all logits, in turn; cost
+         over one row, share of read bandwidth and of the int8 peak, the latter also of the time
+         that the process had a core, which a busy neighbour spoils less
 prefill  512 tokens; share of the int8 peak on the work that is needed
 depth    one step at a depth less one at depth 64: the cache's bytes over that time, as a share of
          read bandwidth
@@ -97,23 +98,44 @@ def step(context, row_tokens):
     return seconds
 
 
+def step_on_cores(context, row_tokens, threads):
+    """Seconds, and the CPU seconds of a thread."""
+    begin = time.process_time()
+    seconds = timed(context.decode, row_tokens)
+    on_cores = (time.process_time() - begin) / threads
+    context.rewind(context.n_past - len(row_tokens))
+    return seconds, on_cores
+
+
 def rows(model, options):
-    counts = (1, 2, 4, 8)
-    context = model.context(n_ctx=PROMPT + 16, n_threads=options.threads, n_outputs=8)
+    counts, most = sorted({1, *options.rows}), max(options.rows)
+    context = model.context(n_ctx=PROMPT + most + 8, n_threads=options.threads, n_outputs=most)
     context.prefill(tokens(PROMPT))
     best = []
     for _ in range(options.repeats):
         times = {n: [] for n in counts}
+        on_cores = {n: [] for n in counts}
         with Probed(context) as probe:
             for _ in range(6):
                 for n in counts:
-                    times[n].append(step(context, tokens(n)))
-        best.append((times, probe))
+                    seconds, cpu = step_on_cores(context, tokens(n), options.threads)
+                    times[n].append(seconds)
+                    on_cores[n].append(cpu)
+        best.append((times, on_cores, probe))
     for n in counts:
-        medians = [statistics.median(times[n]) for times, _ in best]
-        ratios = [statistics.median(times[n]) / statistics.median(times[1]) for times, _ in best]
+        medians = [statistics.median(times[n]) for times, _, _ in best]
+        ratios = [statistics.median(times[n]) / statistics.median(times[1]) for times, _, _ in best]
+        work = context.work(n, n)
         shares = [
-            probe.facts(context.work(n, n), statistics.median(times[n])) for times, probe in best
+            {
+                **probe.facts(work, statistics.median(times[n])),
+                "share_of_int8_peak_on_cores": (
+                    work.multiply_adds / statistics.median(on_cores[n]) / probe.dots
+                    if probe.dots
+                    else None
+                ),
+            }
+            for times, on_cores, probe in best
         ]
         facts = {
             key: statistics.median(share[key] for share in shares)
@@ -121,6 +143,14 @@ def rows(model, options):
             if shares[0][key] is not None
         }
         yield result("rows", f"{n} rows", medians, over_one_row=statistics.median(ratios), **facts)
+
+
+def row_counts(text):
+    """1,2,4,8 or 1-32."""
+    low, dash, high = text.partition("-")
+    if dash:
+        return list(range(int(low), int(high) + 1))
+    return [int(n) for n in text.split(",")]
 
 
 def prefill(model, options):
@@ -281,6 +311,7 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--depths", default="8192,32768")
     parser.add_argument("--kv-types", default="f16,q8_0")
+    parser.add_argument("--rows", type=row_counts, default=[1, 2, 4, 8])
     parser.add_argument("--only", default=",".join(TESTS))
     parser.add_argument("-r", "--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)

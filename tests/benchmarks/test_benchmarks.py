@@ -20,7 +20,19 @@ def run(program, *arguments):
 def report(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.json"
     done = run(
-        "cpu_report.py", "--model", TARGET, "--threads", 1, "--depths", 256, "-r", 1, "--json", path
+        "cpu_report.py",
+        "--model",
+        TARGET,
+        "--threads",
+        1,
+        "--depths",
+        256,
+        "--rows",
+        "2-4",
+        "-r",
+        1,
+        "--json",
+        path,
     )
     assert done.returncode == 0, done.stderr
     return path
@@ -41,6 +53,7 @@ def test_cpu_report_measures_every_test(report):
             assert one["median_ms"] > 0
         if test == "rows":
             assert one["share_of_int8_peak"] > 0
+    assert {name for test, name in results if test == "rows"} == {f"{n} rows" for n in range(1, 5)}
     assert results["rows", "1 rows"]["over_one_row"] == 1
     assert results["memory", "peak"]["anonymous_mb"] > 1
 

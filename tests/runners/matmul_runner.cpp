@@ -239,7 +239,7 @@ PanelArgs args_of(const Case& k, int columns, const std::vector<ActBlock>& act,
     a.begin = 0, a.end = (k.rows + kPanel - 1) / kPanel;
     a.rows = k.rows, a.inputs = k.inputs;
     a.act = act.data(), a.x = x.data();
-    a.columns = columns;
+    a.columns = columns, a.act_columns = columns;
     a.out = out.at.data();
     return a;
 }
@@ -287,6 +287,33 @@ void check_case(const std::vector<Named>& tables, const Case& k) {
     }
 }
 
+// Some columns of a wider tile, as groups of KernelTable::matvec_group are multiplied, give the
+// same bits as the whole tile.
+void check_groups(const std::vector<Named>& tables, const Case& k) {
+    std::vector<const float*> x;
+    for (int c = 0; c < k.all; c++) x.push_back(&k.x[size_t(c) * size_t(k.inputs)]);
+    Output reference(k.rows, k.all);
+    tables[0].table.matmul[int(k.format)](args_of(k, k.all, k.act, x, reference));
+    for (const Named& named : tables)
+        for (int columns = 1; columns <= kMatvecMax; columns++)
+            for (const int first : {0, 1, k.all - columns}) {
+                if (first < 0 || first + columns > k.all) continue;
+                Output out(k.rows, columns);
+                PanelArgs a = args_of(k, columns, k.act, x, out);
+                a.act_columns = k.all;
+                if (!k.act.empty()) a.act += first;
+                a.x += first;
+                a.prefetch = columns % 2 ? -6144 : 6144;
+                named.table.matvec[int(k.format)][columns](a);
+                bool equal = true;
+                for (int c = 0; c < columns; c++)
+                    equal &= memcmp(out.at[size_t(c)], reference.at[size_t(first + c)],
+                                    4 * size_t(k.rows)) == 0;
+                CHECK(equal && out.guards_stand(), "%s %s [%d x %d] columns %d from %d of %d",
+                      named.name, kNames[int(k.format)], k.rows, k.inputs, columns, first, k.all);
+            }
+}
+
 void run_tables(uint64_t seed, int all) {
     Random random = {seed};
     const std::vector<Named> tables = usable_tables();
@@ -305,6 +332,7 @@ void run_tables(uint64_t seed, int all) {
                         k.panels.data());
             if (!is_float(format)) k.act = quantized(tables[0].table, k.x, s.inputs, all);
             check_case(tables, k);
+            check_groups(tables, k);
         }
     }
 }
@@ -387,7 +415,7 @@ void run_quantize() {
         PanelArgs a = {};
         a.weights = panels.data(), a.panel_bytes = panel_bytes(Format::q4_k, 256), a.end = 2,
         a.rows = 40, a.inputs = 256;
-        a.act = act.data(), a.columns = 2, a.out = out.at.data();
+        a.act = act.data(), a.columns = 2, a.act_columns = 2, a.out = out.at.data();
         t.table.matvec[int(Format::q4_k)][2](a);
         for (int r = 0; r < 40; r++)
             CHECK(isnan(out.at[1][r]) && isfinite(out.at[0][r]), "%s row %d", t.name, r);

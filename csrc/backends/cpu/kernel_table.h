@@ -37,9 +37,9 @@ struct PanelArgs {
     // of the matrix; the kernel writes nothing past it
     int rows;
     int inputs;
-    const ActBlock* act;    // quantized formats: [inputs / 32][columns]
+    const ActBlock* act;    // quantized formats: [inputs / 32][act_columns], the first `columns`
     const float* const* x;  // float formats (f32, f16, bf16): x[c][input]
-    int columns;
+    int columns, act_columns;
     float* const* out;  // out[c][row]
     // bytes ahead of the reading point. 0: the hardware prefetches alone. Below 0: into the second
     // cache, and only if arithmetic is slower than memory. Pass the table's value.
@@ -94,6 +94,9 @@ struct KernelTable {
 
     PanelKernel matvec[kFormats][kMatvecMax + 1];  // [format][columns], 1-based
     PanelKernel matmul[kFormats];                  // 1 .. kMatmulMax columns
+    // Above 0: more columns than `matvec_most` go to `matvec` too, panel by panel in groups of at
+    // most so many, which is faster there than `matmul`.
+    int matvec_group[kFormats];
     // Quantizes one column of floats into blocks act[b * stride], b < inputs / 32.
     void (*quantize)(const float* x, int inputs, ActBlock* act, ptrdiff_t stride);
     // Runs the dot products of the matmuls at full speed, without reading memory: `rounds` times a

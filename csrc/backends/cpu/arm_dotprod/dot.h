@@ -11,6 +11,8 @@ static inline Ints of_bytes(uint8x16_t v) { return vreinterpretq_s32_u8(v); }
 static inline Ints hold_in_register(Ints v) { return v; }
 // Prefetches into the second cache. Volatile like fetch_ahead.
 static inline void fetch_far(const uint8_t* p) { asm volatile("prfm pldl2keep, %0" ::"Q"(*p)); }
+// Prefetches a line to write it.
+static inline void fetch_to_write(const float* p) { asm volatile("prfm pstl1keep, %0" ::"Q"(*p)); }
 
 // Moves the field of `Width` bits at bit `From` of every byte to bit `To`. The second form adds the
 // bits of `other`.
@@ -92,3 +94,5 @@ static constexpr int matvec_float_regs(int columns) {
 constexpr int kTileRegs = 1, kMatmulColumns = 4;
 #endif
 constexpr int kFloatTileRegs = 4, kFloatTileColumns = 6;
+// The matmul kernel takes more columns than `matvec_most`.
+static constexpr int matvec_group(int /*bits*/) { return 0; }

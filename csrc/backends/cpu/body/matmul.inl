@@ -6,6 +6,10 @@
 //     matmul   many columns, unpacked codes of 32 inputs stay in registers while columns stream
 //              past, sums in the first cache
 //
+// Where unpacking is cheap, groups of columns by `matvec` are faster than `matmul`
+// (KernelTable::matvec_group): sums in registers need no stores, and stores of results, which may
+// wait for memory, then hold nothing up.
+//
 // generic/matmul.cpp defines the result of both: an exact integer dot product per block, then
 // single float operations in the order of the blocks. Results are therefore bit-equal between the
 // kernels, the column counts and the instruction sets.
@@ -107,6 +111,26 @@ PILLION_INLINE void prefetch_block(const uint8_t* step, int distance, int b, int
         for (int i = 0; i < kShare; i++) fetch_far(step - distance + (b * kShare + i) * 64);
     }
 }
+
+// Prefetches the lines of a panel's results, a few with each block. Without this the stores of the
+// results wait for memory or for another core's cache, and all later stores wait for them.
+class Results {
+  public:
+    explicit Results(const PanelArgs& a)
+        : a_(a), each_((32 * a.columns + a.inputs - 1) / a.inputs), next_(0) {}
+    inline __attribute__((always_inline)) void prefetch_some(int panel) {
+        for (int i = 0; i < each_ && next_ < a_.columns; i++, next_++) {
+            const float* to = a_.out[next_] + size_t(panel) * kPanel;
+            fetch_to_write(to);
+            fetch_to_write(to + kPanel / 2);
+        }
+    }
+
+  private:
+    const PanelArgs& a_;
+    const int each_;
+    int next_;
+};
 
 template <class F, int Half, int R, int C>
 PILLION_INLINE void start_dots(Dot<F::kDotBits> (&dots)[R][C], const ActBlock* act) {
@@ -252,6 +276,7 @@ static void matvec_panels(const PanelArgs& a) {
     for (int panel = a.begin; panel < a.end; panel++) {
         const uint8_t* step = a.weights + size_t(panel) * a.panel_bytes;
         const ActBlock* act = a.act;
+        Results results(a);
         Floats sum[kRegs][C];
         PILLION_UNROLL
         for (int r = 0; r < kRegs; r++) {
@@ -261,8 +286,10 @@ static void matvec_panels(const PanelArgs& a) {
         for (int s = 0; s < steps; s++, step += F::kStepBytes) {
             const Scales<F> scales(step);
             const uint8_t* codes = step + F::kScaleBytes * kPanel;
-            for (int b = 0; b < F::kBlocks; b++, codes += F::kCodeBytes, act += C) {
-                prefetch_block<F>(step, a.prefetch, b, C);
+            for (int b = 0; b < F::kBlocks; b++, codes += F::kCodeBytes, act += a.act_columns) {
+                // A tile's groups of columns prefetch alike: the first of them reads for all.
+                prefetch_block<F>(step, a.prefetch, b, a.act_columns);
+                if constexpr (C > 2) results.prefetch_some(panel);
                 Act x[C] = {};
                 PILLION_UNROLL
                 for (int c = 0; c < C; c++) x[c] = Act(act + c);
@@ -411,12 +438,14 @@ static void matmul_panels(const PanelArgs& a) {
     for (int panel = a.begin; panel < a.end; panel++) {
         const uint8_t* step = a.weights + size_t(panel) * a.panel_bytes;
         const ActBlock* act = a.act;
+        Results results(a);
         __builtin_memset(sum, 0, sizeof(float) * size_t(a.columns) * kPanel);
         for (int s = 0; s < steps; s++, step += F::kStepBytes) {
             const Scales<F> scales(step);
             const uint8_t* codes = step + F::kScaleBytes * kPanel;
-            for (int b = 0; b < F::kBlocks; b++, codes += F::kCodeBytes, act += a.columns) {
+            for (int b = 0; b < F::kBlocks; b++, codes += F::kCodeBytes, act += a.act_columns) {
                 prefetch_block<F>(step, a.prefetch, b, a.columns);
+                results.prefetch_some(panel);
                 for (int reg = 0; reg < kRegs; reg += R) {
                     Ints w[R][8];
                     Floats scale[2][R], low[2][R];
@@ -504,6 +533,10 @@ static void fill_format(KernelTable& t) {
     t.matvec[f][8] = matvec_panels<F, 8>;
     t.matvec[f][9] = matvec_panels<F, 9>;
     t.matmul[f] = matmul_panels<F>;
+    // Groups unpack a panel's codes and scales once each, which must cost little.
+    constexpr bool kPlain =
+        F::kInputs == 32 && F::kScaleInputs == 32 && F::kLowInputs == 0 && F::kNarrowPlanes == 0;
+    t.matvec_group[f] = kPlain ? matvec_group(F::kBits) : 0;
 }
 // Enough sums in flight to hide the latency of a dot product, and few enough for the registers.
 static int64_t dot_peak(int64_t rounds) {

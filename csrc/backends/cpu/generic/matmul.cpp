@@ -25,7 +25,7 @@ static void quant_row(const uint8_t* step, int r, const PanelArgs& a, float* sum
         float scale[16], low[16];
         take_scales(block, step, r);
         scales_of<F>(block, scale, low);
-        for (int b = 0; b < F::kBlocks; b++, act += a.columns) {
+        for (int b = 0; b < F::kBlocks; b++, act += a.act_columns) {
             uint8_t codes[32];
             int16_t w[32];
             take_codes<F>(step + F::kScaleBytes * kPanel + b * F::kCodeBytes, r, codes);

@@ -38,8 +38,29 @@ PackedMatrix packed_matrix(const Tensor& t) {
     return {t.host(), format, int(t.rows), int(t.width), panel_bytes(format, int(t.width))};
 }
 
+namespace {
+
+// The columns of one tile by the register kernel, in groups of equal size. The groups of a panel
+// follow each other, so that all but the first read its weights from a cache.
+void multiply_in_groups(const PanelKernel* matvec, int group, const PanelArgs& tile) {
+    const int groups = (tile.columns + group - 1) / group;
+    PanelArgs a = tile;
+    for (int panel = tile.begin; panel < tile.end; panel++)
+        for (int g = 0; g < groups; g++) {
+            const int first = tile.columns * g / groups;
+            a.begin = panel, a.end = panel + 1;
+            a.columns = tile.columns * (g + 1) / groups - first;
+            a.act = tile.act + first;
+            a.x = tile.x + first, a.out = tile.out + first;
+            matvec[a.columns](a);
+        }
+}
+
+}  // namespace
+
 void multiply(const KernelTable& table, const PackedMatrix& m, int begin, int end,
               const ActBlock* act, const float* const* x, int columns, float* const* out) {
+    const int format = int(m.format), group = table.matvec_group[format];
     PanelArgs a = {};
     a.weights = m.panels;
     a.panel_bytes = m.panel_bytes;
@@ -49,17 +70,20 @@ void multiply(const KernelTable& table, const PackedMatrix& m, int begin, int en
     a.prefetch = table.prefetch;
     for (int c = 0; c < columns; c += kMatmulColumns) {
         a.columns = columns - c < kMatmulColumns ? columns - c : kMatmulColumns;
+        a.act_columns = a.columns;
         a.act = act ? act + ptrdiff_t(c) * (m.inputs / 32) : nullptr;
         a.x = x + c;
         a.out = out + c;
-        const bool matvec = a.columns <= table.matvec_most && a.columns <= kMatvecMax;
-        (matvec ? table.matvec[int(m.format)][a.columns] : table.matmul[int(m.format)])(a);
+        if (a.columns <= table.matvec_most && a.columns <= kMatvecMax)
+            table.matvec[format][a.columns](a);
+        else if (group > 0) multiply_in_groups(table.matvec[format], group, a);
+        else table.matmul[format](a);
     }
 }
 
 namespace {
 
-// Rows are quantised in groups of 8 neighbouring columns and 8 blocks of each in turn: long enough
+// Rows are quantized in groups of 8 neighbouring columns and 8 blocks of each in turn: long enough
 // reads for the hardware's prefetch, few enough write streams for the first cache.
 constexpr int kQuantizeColumns = 8, kQuantizeBlocks = 8;
 
@@ -67,23 +91,36 @@ class QuantizeStep final : public CpuStep {
   public:
     QuantizeStep(const MatmulInput& in, ActBlock* act)
         : CpuStep(Op::matmul, in.layer), table_(in.table), rows_(in.rows), x_(in.x),
-          inputs_(in.inputs), act_(act) {}
+          inputs_(in.inputs), n_threads_(in.n_threads), act_(act) {}
     const char* kernel() const override { return "quantize_q8"; }
     int chunks(const RunInfo& run) const override {
         const int n = run.count(rows_);
         if (n == 0) return 0;
-        return int64_t(n) * inputs_ < 32768 ? 1 : (n + kQuantizeColumns - 1) / kQuantizeColumns;
+        return int64_t(n) * inputs_ < 32768 ? 1 : groups(n) * parts(n);
     }
     void run(const RunInfo& run, int chunk, int) const override {
-        const int n = run.count(rows_);
-        int begin = 0, end = n;
-        if (chunks(run) > 1)
-            begin = chunk * kQuantizeColumns,
-            end = begin + kQuantizeColumns < n ? begin + kQuantizeColumns : n;
+        const int n = run.count(rows_), blocks = inputs_ / 32;
+        if (chunks(run) == 1) return quantize(0, n, 0, blocks, n);
+        const int cut = parts(n), begin = chunk / cut * kQuantizeColumns, part = chunk % cut;
+        quantize(begin, begin + kQuantizeColumns < n ? begin + kQuantizeColumns : n,
+                 blocks * part / cut, blocks * (part + 1) / cut, n);
+    }
+
+  private:
+    static int groups(int n) { return (n + kQuantizeColumns - 1) / kQuantizeColumns; }
+    // Into how many parts a group's blocks are cut: so many that the threads finish together.
+    int parts(int n) const {
+        const int wanted = (2 * n_threads_ + groups(n) - 1) / groups(n),
+                  most = inputs_ / (32 * kQuantizeBlocks);
+        if (n_threads_ == 1 || groups(n) >= 4 * n_threads_ || most <= 1) return 1;
+        return wanted < most ? wanted : most;
+    }
+    // Columns [begin, end) of n, blocks [first, last).
+    void quantize(int begin, int end, int first, int last, int n) const {
         const int blocks = inputs_ / 32;
-        for (int first = 0; first < blocks; first += kQuantizeBlocks) {
+        for (; first < last; first += kQuantizeBlocks) {
             const int inputs =
-                32 * (blocks - first < kQuantizeBlocks ? blocks - first : kQuantizeBlocks);
+                32 * (last - first < kQuantizeBlocks ? last - first : kQuantizeBlocks);
             for (int c = begin; c < end; c++) {
                 const int tile = c / kMatmulColumns * kMatmulColumns;
                 const int columns = n - tile < kMatmulColumns ? n - tile : kMatmulColumns;
@@ -94,11 +131,10 @@ class QuantizeStep final : public CpuStep {
         }
     }
 
-  private:
     const KernelTable& table_;
     Rows rows_;
     RowView x_;
-    int inputs_;
+    int inputs_, n_threads_;
     ActBlock* act_;
 };
 
@@ -112,19 +148,21 @@ class MatmulStep final : public CpuStep {
     }
     const char* kernel() const override { return "matmul"; }
 
-    // A multiple of the threads, so that equal cores finish together. A few hundred KB each when
-    // decoding: the tail of a run and the unprefetched start of each chunk then cost a few percent
-    // (docs/measurements.md); less is not worth waking another thread for.
+    // A multiple of the threads, so that equal cores finish together. A few hundred KB each: the
+    // tail of a run and the unprefetched start of each chunk then cost a few percent
+    // (docs/measurements.md); less is not worth waking another thread for. A chunk of more than a
+    // tile of columns is read once for each tile, from the second cache.
     int chunks(const RunInfo& run) const override {
         const int columns = run.count(rows_);
         if (columns == 0) return 0;
-        if (n_threads_ == 1) return 1;
-        const size_t work = bytes_ * size_t(columns < 8 ? 1 : columns / 4);
-        if (work < kSerialBytes) return 1;
-        size_t per_thread =
-            (work + size_t(n_threads_) * kChunkBytes - 1) / (size_t(n_threads_) * kChunkBytes);
+        if (n_threads_ == 1 || bytes_ * size_t(columns < 8 ? 1 : columns / 4) < kSerialBytes)
+            return 1;
+        const size_t threads = size_t(n_threads_), chunk = chunk_bytes(columns);
+        size_t per_thread = (bytes_ + threads * chunk - 1) / (threads * chunk);
+        // Two can level threads of unequal speed, if each is still long enough.
+        if (per_thread < 2 && bytes_ * size_t(columns) >= threads * kLevelBytes) per_thread = 2;
         if (per_thread > kChunksPerThreadMax) per_thread = kChunksPerThreadMax;
-        const size_t n = per_thread * size_t(n_threads_);
+        const size_t n = per_thread * threads;
         return int(n < size_t(n_panels_) ? n : size_t(n_panels_));
     }
 
@@ -142,8 +180,13 @@ class MatmulStep final : public CpuStep {
     }
 
   private:
-    static constexpr size_t kSerialBytes = 24 << 10, kChunkBytes = 256 << 10,
+    static constexpr size_t kSerialBytes = 24 << 10, kLevelBytes = 4 << 20,
                             kChunksPerThreadMax = 64;
+    static size_t chunk_bytes(int columns) {
+        return columns < 4                 ? 256 << 10
+               : columns <= kMatmulColumns ? 512 << 10
+                                           : (4 << 20) / size_t(columns);
+    }
 
     void multiply_rows(const MatmulOutput& o, int begin, int end, int columns) const {
         const float* x[kMatmulColumns];

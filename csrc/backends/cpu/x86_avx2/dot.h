@@ -10,6 +10,8 @@ typedef int32_t __attribute__((may_alias)) Int32Alias;
 static inline Ints hold_in_register(Ints v) { return v; }
 // Prefetches into the second cache. Volatile like fetch_ahead.
 static inline void fetch_far(const uint8_t* p) { asm volatile("prefetcht1 %0" ::"m"(*p)); }
+// Prefetches a line to write it.
+static inline void fetch_to_write(const float* p) { asm volatile("prefetchw %0" ::"m"(*p)); }
 
 // Moves the field of `Width` bits at bit `From` of every byte to bit `To`. The second form adds the
 // bits of `other`.
@@ -140,3 +142,5 @@ static constexpr int matvec_float_regs(int columns) {
 }
 constexpr int kTileRegs = 1, kMatmulColumns = 4;
 constexpr int kFloatTileRegs = 2, kFloatTileColumns = 4;
+// The matmul kernel takes more columns than `matvec_most`.
+static constexpr int matvec_group(int /*bits*/) { return 0; }

@@ -14,6 +14,8 @@ static inline Ints hold_in_register(Ints v) {
 }
 // Prefetches into the second cache. Volatile like fetch_ahead.
 static inline void fetch_far(const uint8_t* p) { asm volatile("prefetcht1 %0" ::"m"(*p)); }
+// Prefetches a line to write it.
+static inline void fetch_to_write(const float* p) { asm volatile("prefetchw %0" ::"m"(*p)); }
 
 // Moves the field of `Width` bits at bit `From` of every byte to bit `To`. The second form adds the
 // bits of `other`.
@@ -82,3 +84,6 @@ static constexpr int matvec_float_regs(int /*columns*/) { return 2; }
 constexpr int kTileRegs = 2,
               kMatmulColumns = 6;  // 12 sums, 16 registers of codes, 2 of scales, 1 of activations
 constexpr int kFloatTileRegs = 2, kFloatTileColumns = 8;
+// KernelTable::matvec_group of codes of so many bits: the sums stay in registers. 4 and 5 columns
+// of 8-bit codes are slow.
+static constexpr int matvec_group(int bits) { return bits == 8 ? 8 : 6; }
