@@ -131,8 +131,9 @@ Value Graph::add_output(Node& n, int64_t width) {
     return n.out[k] = activation(n.rows, width, kind == Operand_row ? DType::f32 : DType::i32);
 }
 
-Value Graph::embed(Value table, Value tokens, float scale) {
-    Node& n = add_node(Op::embed, tokens, {table, tokens});
+Value Graph::embed(Value table, Value tokens, float scale, Value media) {
+    Node& n = add_node(Op::embed, tokens, {table, tokens, media});
+    PILLION_CHECK(media == kNone || value(media).width == value(table).width);
     n.params.embed.scale = scale;
     return add_output(n, value(table).width);
 }

@@ -52,7 +52,8 @@ class Graph {
     }
     void append(const Node& node) { nodes_.push_back(node); }
 
-    Value embed(Value table, Value tokens, float scale);
+    // media (optional): rows for tokens below 0, which stand for its rows -1 - token, unscaled.
+    Value embed(Value table, Value tokens, float scale, Value media = kNone);
     // For each layer's slice l: e[l] = (rms(proj[l] * proj_scale; norm) + table[token][l] *
     // table_scale) * out_scale.
     Value per_layer_embed(Value table, Value tokens, Value proj, Value norm,
