@@ -41,7 +41,8 @@ typedef struct QkvParams {
     uint8_t v_from_k;     // v starts as a copy of k before its norm and rotation
 } QkvParams;
 // A row at position p sees positions up to p - past_only (a drafter's query stands at a position
-// that is not in the cache yet) and, with a window, only those above p - window.
+// that is not in the cache yet), or up to the row's `until` if that is more. With a window it sees
+// only those above p - window; the window has no end ahead.
 typedef struct AttendParams {
     int32_t n_heads, n_kv_heads, head_dim, window;
     float scale, softcap;
