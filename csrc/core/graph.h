@@ -73,7 +73,9 @@ class Graph {
                        const QkvParams& p);
     Value empty(Value like_rows, int64_t width);  // scratch for v_from_k
     void kv_store(Value cache, Value k, Value v);
-    Value attend(Value cache, Value q, const AttendParams& p);
+    // until (optional): i32 [rows, 1], the last position that each row sees if it lies ahead of the
+    // row's own. All positions up to it must be stored before the op: an image is read in one run.
+    Value attend(Value cache, Value q, const AttendParams& p, Value until = kNone);
     // act(gate) * up[:, up_offset ...]
     Value glu(Value gate, Value up, Activation activation, int32_t up_offset = 0);
     // gate_up: [rows, groups, gate | up]

@@ -389,8 +389,10 @@ class Empty:
 
 
 class OpCase:
-    def __init__(self, op, name, inputs, params=None, pos=0, only_run=False):
-        """only_run: its rows are those of the run, never the out rows."""
+    def __init__(self, op, name, inputs, params=None, pos=0, only_run=False, cpu_only=False):
+        """only_run: its rows are those of the run, never the out rows. cpu_only: other devices
+        refuse it though they have the op."""
+        self.cpu_only = cpu_only
         self.op, self.inputs, self.params, self.pos, self.only_run = (
             op,
             inputs,
@@ -740,6 +742,19 @@ def cache_op_cases():
                     {**params, "past_only": 1},
                     pos,
                 )
+            if number % 2 == 0:
+                yield until_case(name, store, q, params, pos, length)
+
+
+def until_case(name, store, q, params, pos, length):
+    """Rows that see ahead: alone, together to one end (an image), to the last position; some name a
+    position behind their own, which means nothing."""
+    at = np.arange(MAX_ROWS)
+    until = np.where(at % 7 == 3, pos + at - 5, length - 1)
+    until[10:30] = pos + 29
+    until[:2] = pos + 40
+    inputs = {"cache": store, "q": q, "until": until.astype(np.int32)[:, None]}
+    return OpCase("attend", f"{name}-until", inputs, params, pos, cpu_only=True)
 
 
 def op_cases():
