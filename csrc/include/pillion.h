@@ -770,6 +770,15 @@ pillion_status pillion_batch_get_stats(const pillion_batch* batch, pillion_batch
 pillion_status pillion_batch_json(const pillion_batch* batch, char* out, size_t capacity,
                                   size_t* needed);
 
+/* ---- images and sound ---- */
+
+/* Stretches an image to another size, its rows first, as Pillow's Image.resize(size, BICUBIC) does,
+ * bit for bit. (From 13 on Pillow begins with the columns of an image that loses more than twice as
+ * many rows as columns.) rgb: [height, width, 3]; out_rgb: [out_height, out_width, 3].
+ * INVALID_ARGUMENT for a side outside 1 .. 2^20 and for more than 2^26 pixels, of either image. */
+pillion_status pillion_resize_image(const uint8_t* rgb, int64_t height, int64_t width,
+                                    int64_t out_height, int64_t out_width, uint8_t* out_rgb);
+
 /* ---- quantize: GGUF to GGUF with other tensor types ---- */
 
 typedef struct pillion_quantization pillion_quantization;
