@@ -779,6 +779,13 @@ pillion_status pillion_batch_json(const pillion_batch* batch, char* out, size_t 
 pillion_status pillion_resize_image(const uint8_t* rgb, int64_t height, int64_t width,
                                     int64_t out_height, int64_t out_width, uint8_t* out_rgb);
 
+/* The log-mel spectrogram that Gemma 4's audio encoder reads, of 16 kHz mono sound in -1 .. 1:
+ * frames of 128 natural logarithms, (n_samples - 161) / 160 + 1 of them, none below 161 samples.
+ * out: [frames, 128]; capacity and needed count floats. INVALID_ARGUMENT for a sample that is not
+ * finite. */
+pillion_status pillion_log_mel(const float* samples, size_t n_samples, float* out, size_t capacity,
+                               size_t* needed);
+
 /* ---- quantize: GGUF to GGUF with other tensor types ---- */
 
 typedef struct pillion_quantization pillion_quantization;
