@@ -73,6 +73,17 @@ class Graph {
     Value empty(Value like_rows, int64_t width);  // scratch for v_from_k
     void kv_store(Value cache, Value k, Value v);
     Value attend(Value cache, Value q, const AttendParams& p);
+    // Rows 0, 1, ... are the positions of one sound. q, k, v: [rows, n_heads * head_dim]; q_scale:
+    // [head_dim]; relative: [window][n_heads * head_dim], by the distance to the position.
+    Value attend_local(Value q, Value k, Value v, Value q_scale, Value relative,
+                       const AttendLocalParams& p);
+    Value conv_causal(Value x, Value weight, int32_t taps);  // weight: [taps][width]
+    // x: [frames of the run, bands]; y: [out rows, bands / 4, channels_2], bands / 4 rounded up.
+    // Row t stands for frames 4t - 3 ... 4t + 3; a run has (frames + 3) / 4 out rows, and those
+    // past them are 0. conv_n: [3 frames][3 bands][channels before][channels]; norm_n: [channels].
+    Value subsample(Value x, Value conv_1, Value norm_1, Value conv_2, Value norm_2,
+                    const SubsampleParams& p);
+    Value activate(Value x, Activation activation);
     // act(gate) * up[:, up_offset ...]
     Value glu(Value gate, Value up, Activation activation, int32_t up_offset = 0);
     // gate_up: [rows, groups, gate | up]

@@ -67,9 +67,7 @@ def _ones(n):
     return struct.pack(f"<{n}f", *[1.0] * n)
 
 
-def toy_model(
-    metadata, assistant=False, target_width=N_EMBD, head="centroid", says_width=True
-):
+def toy_model(metadata, assistant=False, target_width=N_EMBD, head="centroid", says_width=True):
     """The bytes of a file. metadata: more of it, values as JSON. head: of an assistant; "part": its
     centroids are missing."""
     arch = "gemma4-assistant" if assistant else "gemma4"
