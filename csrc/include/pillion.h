@@ -827,6 +827,19 @@ pillion_status pillion_mmproj_encode_audio(pillion_mmproj* mmproj, const float* 
 /* Stops the encoding under way at the next op; that call returns CANCELLED. Any thread may call it.
  * Without an encoding it does nothing: the next one forgets it. */
 pillion_status pillion_mmproj_cancel(pillion_mmproj* mmproj);
+/* Stretches an image to another size, its rows first, as Pillow's Image.resize(size, BICUBIC) does,
+ * bit for bit. (From 13 on Pillow begins with the columns of an image that loses more than twice as
+ * many rows as columns.) rgb: [height, width, 3]; out_rgb: [out_height, out_width, 3].
+ * INVALID_ARGUMENT for a side outside 1 .. 2^20 and for more than 2^26 pixels, of either image. */
+pillion_status pillion_resize_image(const uint8_t* rgb, int64_t height, int64_t width,
+                                    int64_t out_height, int64_t out_width, uint8_t* out_rgb);
+
+/* The log-mel spectrogram that Gemma 4's audio encoder reads, of 16 kHz mono sound in -1 .. 1:
+ * frames of 128 natural logarithms, (n_samples - 161) / 160 + 1 of them, none below 161 samples.
+ * out: [frames, 128]; capacity and needed count floats. INVALID_ARGUMENT for a sample that is not
+ * finite. */
+pillion_status pillion_log_mel(const float* samples, size_t n_samples, float* out, size_t capacity,
+                               size_t* needed);
 
 /* ---- quantize: GGUF to GGUF with other tensor types ---- */
 
