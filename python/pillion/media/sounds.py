@@ -129,15 +129,11 @@ def _checked_rate(name: str, rate: Any) -> int:
     return check_int(f"the sample rate of {name}", rate, least, most)
 
 
-def pieces_of(samples: Samples, most: int | None, least: int) -> list[Samples]:
-    """The sound in pieces of `most` samples at most, as the tower takes them (None: any number).
-
-    What is left at the end is left out if it is shorter than `least` samples, which give no token.
-    """
+def pieces_of(samples: Samples, most: int | None) -> list[Samples]:
+    """The sound in pieces of `most` samples at most, as the tower takes them (None: any number)."""
     if most is None or len(samples) <= most:
         return [samples]
-    pieces = [samples[at : at + most] for at in range(0, len(samples), most)]
-    return pieces if len(pieces[-1]) >= least else pieces[:-1]
+    return [samples[at : at + most] for at in range(0, len(samples), most)]
 
 
 def seconds_of(samples: Samples) -> float:
