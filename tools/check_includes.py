@@ -19,6 +19,7 @@ ALLOWED = {
     "gguf": ("core",),
     "model": ("core", "gguf"),
     "quantize": ("core", "gguf"),
+    "media": ("core", "gguf", "model"),
     "runtime": ("core", "gguf", "model"),
     "speculative": ("core", "gguf", "model", "runtime"),
     "api": (
@@ -27,6 +28,7 @@ ALLOWED = {
         "gguf",
         "tokenizer",
         "model",
+        "media",
         "quantize",
         "runtime",
         "speculative",

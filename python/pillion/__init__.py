@@ -57,6 +57,7 @@ from .errors import (
 )
 from .importance_matrix import ImatrixSummary, imatrix
 from .llm.llm import LLM
+from .mmproj import Mmproj
 from .model import Metadata, Model
 from .pair import Pair, PairStats, Round
 from .placement import Placed, device
@@ -100,6 +101,7 @@ __all__ = [
     "Logprobs",
     "MediaError",
     "Metadata",
+    "Mmproj",
     "Model",
     "ModelFileError",
     "ModelNotFoundError",

@@ -60,6 +60,9 @@ typedef struct CentroidHeadParams {  // cluster c: rows c * V / n_centroids ... 
     int32_t n_centroids, n_active;
 } CentroidHeadParams;
 
+// clamp(W clamp(x; in) + bias; out); an infinite bound bounds nothing
+typedef struct LinearParams { float in_min, in_max, out_min, out_max; } LinearParams;
+
 typedef union Params {
     EmbedParams embed;
     PerLayerEmbedParams per_layer_embed;
@@ -72,6 +75,7 @@ typedef union Params {
     MoeParams moe;
     SoftcapParams softcap;
     CentroidHeadParams centroid_head;
+    LinearParams linear;
     uint8_t bytes[64];
     uint32_t words[16];
 } Params;
