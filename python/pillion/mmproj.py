@@ -116,9 +116,7 @@ class Mmproj(Handle):
         """Returns the soft tokens that so many samples become; 0: too short for one."""
         n = ffi.new("size_t*")
         check(
-            lib.pillion_mmproj_audio_tokens(
-                self._c, check_int("n_samples", n_samples, 0, 2**40), n
-            )
+            lib.pillion_mmproj_audio_tokens(self._c, check_int("n_samples", n_samples, 0, 2**40), n)
         )
         return int(n[0])
 

@@ -56,10 +56,18 @@ class Lease:
         """Token ids of each medium."""
         return [entry.ids for entry in self._held]
 
-    def add(self, digest: bytes, encode: Callable[[], Rows]) -> Entry:
-        """Holds a medium too. encode: makes its rows, if the model does not have them."""
-        entry = self._cache._entry(digest, encode)
+    def add(self, digest: bytes, encode: Callable[[], Rows], sees_itself: bool = False) -> Entry:
+        """Holds a medium too. encode: makes its rows, if the model does not have them.
+        sees_itself: they see one another."""
+        entry = self._cache._entry(digest, encode, sees_itself)
         self._held.append(entry)
+        return entry
+
+    def find(self, digest: bytes) -> Entry | None:
+        """Holds a medium too, if the model has its rows."""
+        entry = self._cache._known(digest)
+        if entry is not None:
+            self._held.append(entry)
         return entry
 
     def release(self) -> None:
@@ -77,13 +85,13 @@ class Lease:
 class RowCache:
     """Rows of media in one model. Threads may share it.
 
-    add: gives rows to the model under a digest, and returns the id of the first. drop: takes them
-    away again. n_bytes: how much may stay that nobody uses.
+    add: gives rows to the model, under a digest and with whether they see one another, and returns
+    the id of the first. drop: takes them away again. n_bytes: how much may stay that nobody uses.
     """
 
     def __init__(
         self,
-        add: Callable[[Rows, bytes], int],
+        add: Callable[[Rows, bytes, bool], int],
         drop: Callable[[int], object],
         n_bytes: int = CACHE_BYTES,
     ) -> None:
@@ -110,17 +118,24 @@ class RowCache:
         """Number of media."""
         return len(self._entries)
 
-    def _entry(self, digest: bytes, encode: Callable[[], Rows]) -> Entry:
+    def _known(self, digest: bytes) -> Entry | None:
+        """A medium, one more time used; None: the model does not have it."""
+        with self._lock.here():
+            self._count()
+            entry = self._entries.get(digest)
+            if entry is not None:
+                entry.users += 1
+                self._entries.move_to_end(digest)
+            return entry
+
+    def _entry(self, digest: bytes, encode: Callable[[], Rows], sees_itself: bool) -> Entry:
         """A medium, one more time used. Threads that want the same at the same time encode it
         once."""
         me = (forks(), digest)
         while True:
             with self._lock.here():
-                self._count()
-                entry = self._entries.get(digest)
+                entry = self._known(digest)
                 if entry is not None:
-                    entry.users += 1
-                    self._entries.move_to_end(digest)
                     return entry
                 other = self._coming.get(me)
                 if other is None:
@@ -128,16 +143,16 @@ class RowCache:
                     break
             other.wait()
         try:
-            return self._encoded(digest, encode)
+            return self._encoded(digest, encode, sees_itself)
         finally:
             with self._lock.here():
                 self._coming.pop(me, None)
             mine.set()
 
-    def _encoded(self, digest: bytes, encode: Callable[[], Rows]) -> Entry:
+    def _encoded(self, digest: bytes, encode: Callable[[], Rows], sees_itself: bool) -> Entry:
         rows = np.ascontiguousarray(encode(), dtype=np.float32)
         with self._lock.here():
-            entry = Entry(self._add(rows, digest), len(rows), rows.nbytes, users=1)
+            entry = Entry(self._add(rows, digest, sees_itself), len(rows), rows.nbytes, users=1)
             self._entries[digest] = entry
             self._shrink()
         return entry

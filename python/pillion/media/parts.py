@@ -15,6 +15,7 @@ sound that the model would hear in several pieces.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,7 +26,7 @@ from .budget import ImageTokens, budget_of_detail, checked_budget
 from .images import Pixels, read_image
 from .limits import MEDIA_MAX
 from .sounds import Samples, read_sound
-from .sources import base64_bytes
+from .sources import base64_bytes, bytes_of
 
 IMAGE: Final = "image"
 AUDIO: Final = "audio"
@@ -59,17 +60,22 @@ class MediaPart:
     rate: int | None = None
     """Samples a second, where the source is an array."""
 
-    def raw(self) -> Any:
-        """The source, base64 decoded."""
-        return base64_bytes(self.name, self.source) if self.is_base64 else self.source
+    def loaded(self, files: bool) -> Any:
+        """The bytes of its file; an image of Pillow or an array as it is. files: False: paths are
+        refused. Raises `MediaError`."""
+        if self.is_base64:
+            return base64_bytes(self.name, self.source)
+        if isinstance(self.source, (str, bytes, bytearray, memoryview, os.PathLike)) or not files:
+            return bytes_of(self.name, self.source, files)
+        return self.source
 
-    def pixels(self, source: Any, files: bool) -> Pixels:
-        """The image, decoded. source: what `raw` gave. files: False: paths are refused."""
-        return read_image(source, name=self.name, files=files)
+    def pixels(self, source: Any) -> Pixels:
+        """The image, decoded. source: what `loaded` gave."""
+        return read_image(source, name=self.name)
 
-    def samples(self, source: Any, files: bool) -> Samples:
+    def samples(self, source: Any) -> Samples:
         """The sound, decoded, as `pixels`."""
-        return read_sound(source, rate=self.rate, name=self.name, files=files)
+        return read_sound(source, rate=self.rate, name=self.name)
 
 
 def media_part(where: str, part: Mapping[str, Any]) -> MediaPart | None:
