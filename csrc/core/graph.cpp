@@ -196,8 +196,8 @@ Value Graph::empty(Value like_rows, int64_t width) {
 
 void Graph::kv_store(Value cache, Value k, Value v) { add_node(Op::kv_store, k, {cache, k, v}); }
 
-Value Graph::attend(Value cache, Value q, const AttendParams& p) {
-    Node& n = add_node(Op::attend, q, {cache, q});
+Value Graph::attend(Value cache, Value q, const AttendParams& p, Value until) {
+    Node& n = add_node(Op::attend, q, {cache, q, until});
     PILLION_CHECK(value(q).width == int64_t(p.n_heads) * p.head_dim);
     n.params.attend = p;
     return add_output(n, value(q).width);

@@ -72,7 +72,9 @@ class Graph {
                        const QkvParams& p);
     Value empty(Value like_rows, int64_t width);  // scratch for v_from_k
     void kv_store(Value cache, Value k, Value v);
-    Value attend(Value cache, Value q, const AttendParams& p);
+    // until (optional): i32 [rows, 1], the last position that each row sees if it lies ahead of the
+    // row's own. All positions up to it must be stored before the op: an image is read in one run.
+    Value attend(Value cache, Value q, const AttendParams& p, Value until = kNone);
     // Rows 0, 1, ... are the positions of one sound. q, k, v: [rows, n_heads * head_dim]; q_scale:
     // [head_dim]; relative: [window][n_heads * head_dim], by the distance to the position.
     Value attend_local(Value q, Value k, Value v, Value q_scale, Value relative,

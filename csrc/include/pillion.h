@@ -770,7 +770,46 @@ pillion_status pillion_batch_get_stats(const pillion_batch* batch, pillion_batch
 pillion_status pillion_batch_json(const pillion_batch* batch, char* out, size_t capacity,
                                   size_t* needed);
 
-/* ---- images and sound ---- */
+/* ---- images and sound: an mmproj file, whose towers make rows of the target's width ---- */
+
+typedef struct pillion_mmproj pillion_mmproj;
+
+/* Opens an mmproj file (GGUF, general.architecture "clip"): a vision tower (gemma4v, gemma4uv), an
+ * audio tower (gemma4a, gemma4ua), or both. Reads the header and checks every tensor; the weights
+ * of a tower are loaded when it first encodes. The towers run on the CPU. n_threads: 0: all cores
+ * that this process may use. FILE_NOT_FOUND; FILE_CORRUPT for a key or tensor that is missing or
+ * wrong; UNSUPPORTED_MODEL for another kind of file, projector or tensor type.
+ * Any thread may use the handle: encodings run one after the other. */
+pillion_status pillion_mmproj_open(const char* path, int32_t n_threads, pillion_mmproj** mmproj);
+void pillion_mmproj_free(pillion_mmproj* mmproj);
+/* {"path", "n_embd" (width of a row: the target's n_embd), "vision": {"projector", "n_embd",
+ * "n_ff", "n_layers", "n_heads", "head_dim", "patch", "pool", "unit" (pixels of a soft token's
+ * side), "tokens_max", "file_bytes"} or null, "audio": {"projector", "n_embd", "n_ff", "n_layers",
+ * "n_heads", "n_mel", "file_bytes"} or null, "file_bytes", "n_threads", "tensor_types"} */
+pillion_status pillion_mmproj_json(const pillion_mmproj* mmproj, char* out, size_t capacity,
+                                   size_t* needed);
+/* The grid of soft tokens that an image becomes: rows * cols is at most n_tokens. height, width:
+ * pixels. n_tokens: 1 .. 1120; the model was trained with 70, 140, 280, 560 and 1120.
+ * INVALID_ARGUMENT without a vision tower. */
+pillion_status pillion_mmproj_image_grid(const pillion_mmproj* mmproj, size_t height, size_t width,
+                                         int32_t n_tokens, int32_t* rows, int32_t* cols);
+/* Stretches an image to its grid and encodes it. rgb: bytes [height, width, 3]; at most 64 million
+ * pixels. rows: f32 [T, n_embd], T = rows * cols of the grid, row by row; capacity: rows that fit.
+ * BUFFER_TOO_SMALL, CANCELLED; OUT_OF_MEMORY where the weights do not fit. */
+pillion_status pillion_mmproj_encode_image(pillion_mmproj* mmproj, const uint8_t* rgb,
+                                           size_t height, size_t width, int32_t n_tokens,
+                                           float* rows, size_t capacity);
+/* Soft tokens of so many samples (16 kHz, one channel); 0: too short for one. INVALID_ARGUMENT
+ * without an audio tower, and for more samples than one piece may have: 30 seconds for gemma4a. */
+pillion_status pillion_mmproj_audio_tokens(const pillion_mmproj* mmproj, size_t n_samples,
+                                           size_t* n);
+/* Encodes one piece of sound. samples: f32, 16 kHz, one channel, -1 .. 1. rows: f32 [T, n_embd], T
+ * of pillion_mmproj_audio_tokens; capacity: rows that fit. */
+pillion_status pillion_mmproj_encode_audio(pillion_mmproj* mmproj, const float* samples,
+                                           size_t n_samples, float* rows, size_t capacity);
+/* Stops the encoding under way at the next op; that call returns CANCELLED. Any thread may call it.
+ * Without an encoding it does nothing: the next one forgets it. */
+pillion_status pillion_mmproj_cancel(pillion_mmproj* mmproj);
 
 /* Stretches an image to another size, its rows first, as Pillow's Image.resize(size, BICUBIC) does,
  * bit for bit. (From 13 on Pillow begins with the columns of an image that loses more than twice as

@@ -56,6 +56,7 @@ from .errors import (
 )
 from .importance_matrix import ImatrixSummary, imatrix
 from .llm.llm import LLM
+from .mmproj import Mmproj
 from .model import Metadata, Model
 from .pair import Pair, PairStats, Round
 from .placement import Placed, device
@@ -98,6 +99,7 @@ __all__ = [
     "LogitsProcessors",
     "Logprobs",
     "Metadata",
+    "Mmproj",
     "Model",
     "ModelFileError",
     "ModelNotFoundError",

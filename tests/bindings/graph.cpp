@@ -184,7 +184,7 @@ std::vector<Value> build(Graph& g, Op op, const std::vector<Value>& in, Fields& 
         case Op::norm_add:
             return {g.norm_add(in[0], in[1], in[2], p.need<float>("eps"), p.get("scale", 1.0f))};
         case Op::matmul: return {g.matmul(in[0], in[1])};
-        case Op::attend: return {g.attend(in[0], in[1], attend_params(p))};
+        case Op::attend: return {g.attend(in[0], in[1], attend_params(p), in[2])};
         case Op::glu: return {add_glu(g, in, p)};
         case Op::attend_local:
             return {g.attend_local(in[0], in[1], in[2], in[3], in[4],

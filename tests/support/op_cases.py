@@ -390,16 +390,27 @@ class Empty:
 
 
 class OpCase:
-    def __init__(self, op, name, inputs, params=None, pos=0, only_run=False, in_order=False):
+    def __init__(
+        self,
+        op,
+        name,
+        inputs,
+        params=None,
+        pos=0,
+        only_run=False,
+        in_order=False,
+        cpu_only=False,
+    ):
         """only_run: its rows are those of the run, never the out rows. in_order: a row depends on
-        its neighbours, so that only runs of the same first rows are equal."""
-        self.op, self.inputs, self.params, self.pos, self.only_run, self.in_order = (
+        its neighbours, so that only runs of the same first rows are equal. cpu_only: other devices
+        refuse it though they have the op."""
+        self.in_order, self.cpu_only = in_order, cpu_only
+        self.op, self.inputs, self.params, self.pos, self.only_run = (
             op,
             inputs,
             params or {},
             pos,
             only_run,
-            in_order,
         )
         self.name = f"{op}-{name}"
 
@@ -560,8 +571,10 @@ def row_op_cases():
         yield OpCase("argmax", f"{n}-ids", {"logits": sure, "ids": ids}, {"probability": True})
         up = _normal("up", n, width=n + 40)
         for kind in ("silu", "gelu_tanh", "sigmoid"):
-            yield OpCase("glu", f"{n}-{kind}-alone", {"gate": x}, {"activation": kind})
-        yield OpCase("glu", f"{n}-sigmoid", {"gate": x, "up": y}, {"activation": "sigmoid"})
+            params = {"activation": kind}
+            yield OpCase("glu", f"{n}-{kind}-alone", {"gate": x}, params, cpu_only=True)
+        params = {"activation": "sigmoid"}
+        yield OpCase("glu", f"{n}-sigmoid", {"gate": x, "up": y}, params, cpu_only=True)
         kind = "silu" if n % 2 else "gelu_tanh"
         yield OpCase("glu", f"{n}-{kind}", {"gate": x, "up": y}, {"activation": kind})
         yield OpCase(
@@ -746,6 +759,19 @@ def cache_op_cases():
                     {**params, "past_only": 1},
                     pos,
                 )
+            if number % 2 == 0:
+                yield until_case(name, store, q, params, pos, length)
+
+
+def until_case(name, store, q, params, pos, length):
+    """Rows that see ahead: alone, together to one end (an image), to the last position; some name a
+    position behind their own, which means nothing."""
+    at = np.arange(MAX_ROWS)
+    until = np.where(at % 7 == 3, pos + at - 5, length - 1)
+    until[10:30] = pos + 29
+    until[:2] = pos + 40
+    inputs = {"cache": store, "q": q, "until": until.astype(np.int32)[:, None]}
+    return OpCase("attend", f"{name}-until", inputs, params, pos, cpu_only=True)
 
 
 def sound_op_cases():

@@ -37,6 +37,11 @@ def has_kernel(device, op):
     return op not in WITHOUT_KERNEL[device.split(":")[0]]
 
 
+def runs(device, case):
+    """Whether a device runs a case of op_cases.py."""
+    return has_kernel(device, case.op) and not case.cpu_only
+
+
 # Ops that write rows which they read, and the names of these.
 IN_PLACE = {
     op: names

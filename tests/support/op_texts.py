@@ -285,11 +285,11 @@ def attend(case, halves=False):
     want, bound = np.empty(q.shape), np.empty(q.shape)
     for row in range(oc.MAX_ROWS):
         at = case.pos + row
+        last = at - p.get("past_only", 0)
+        if "until" in case.inputs:
+            last = max(last, case.inputs["until"][row, 0])
         slots = (
-            np.arange(
-                max(0, at - p["window"] + 1) if p["window"] else 0, at + 1 - p.get("past_only", 0)
-            )
-            % store.capacity
+            np.arange(max(0, at - p["window"] + 1) if p["window"] else 0, last + 1) % store.capacity
         )
         for head in range(p["n_heads"]):
             k, v = keys[head // group, slots], values[head // group, slots]

@@ -41,7 +41,8 @@ typedef struct QkvParams {
     uint8_t v_from_k;     // v starts as a copy of k before its norm and rotation
 } QkvParams;
 // A row at position p sees positions up to p - past_only (a drafter's query stands at a position
-// that is not in the cache yet) and, with a window, only those above p - window.
+// that is not in the cache yet), or up to the row's `until` if that is more. With a window it sees
+// only those above p - window; the window has no end ahead.
 typedef struct AttendParams {
     int32_t n_heads, n_kv_heads, head_dim, window;
     float scale, softcap;
@@ -70,6 +71,9 @@ typedef struct CentroidHeadParams {  // cluster c: rows c * V / n_centroids ... 
     int32_t n_centroids, n_active;
 } CentroidHeadParams;
 
+// clamp(W clamp(x; in) + bias; out); an infinite bound bounds nothing
+typedef struct LinearParams { float in_min, in_max, out_min, out_max; } LinearParams;
+
 typedef union Params {
     EmbedParams embed;
     PerLayerEmbedParams per_layer_embed;
@@ -85,6 +89,7 @@ typedef union Params {
     MoeParams moe;
     SoftcapParams softcap;
     CentroidHeadParams centroid_head;
+    LinearParams linear;
     uint8_t bytes[64];
     uint32_t words[16];
 } Params;
