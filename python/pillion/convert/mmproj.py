@@ -56,7 +56,7 @@ def write_mmproj(
                 **keys,
             }
         )
-        for wanted, tensor in planned:
+        for wanted, _ in planned:
             file.add(wanted.placed, wanted.stored or wanted.shape, _type(wanted, kind))
         file.begin_data(_check)
         each = (
