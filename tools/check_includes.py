@@ -18,7 +18,9 @@ ALLOWED = {
     "tokenizer": ("core",),
     "gguf": ("core",),
     "model": ("core", "gguf"),
+    "media": ("core", "gguf", "model"),
     "quantize": ("core", "gguf"),
+    "media": ("core", "gguf", "model"),
     "runtime": ("core", "gguf", "model"),
     "speculative": ("core", "gguf", "model", "runtime"),
     "api": (
@@ -27,6 +29,7 @@ ALLOWED = {
         "gguf",
         "tokenizer",
         "model",
+        "media",
         "quantize",
         "runtime",
         "speculative",

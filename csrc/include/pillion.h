@@ -195,6 +195,8 @@ typedef struct {
     int32_t is_drafter; /* 1: a Gemma 4 assistant, which runs only on a target's cache */
     uint64_t n_params, file_bytes, weight_bytes;
     char arch[32];
+    int32_t takes_media;         /* 1: pillion_model_add_media works */
+    int32_t image_bidirectional; /* 1: rows of an image are to be added with sees_itself */
 } pillion_model_info;
 
 pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_info* info,
@@ -215,6 +217,21 @@ pillion_status pillion_model_metadata(const pillion_model* model, const char* ke
 /* Returns the model's tokenizer. The tokenizer keeps the model alive; free it like any other
  * object. */
 pillion_status pillion_model_tokenizer(pillion_model* model, pillion_tokenizer** tokenizer);
+
+/* Lends the rows of an image or a sound to the texts of this model: in a list of tokens, ids first,
+ * first - 1 … first - n_rows + 1 stand for them. Such ids are below 0, and every call that takes a
+ * text takes them. rows: [n_rows, n_embd], copied; NULL gives the ids alone, for texts that have
+ * been read. digest: what tells the medium from others, 32 bytes; the same digest gives the same
+ * ids. sees_itself 1: in sliding layers its rows see one another (pillion_model_info), so a text
+ * has all of them and one run reads them. Any thread may call these two. INVALID_ARGUMENT: n_rows
+ * 0, another n_embd, a known digest with another n_rows or sees_itself. UNSUPPORTED_MODEL: the
+ * model takes no media. */
+pillion_status pillion_model_add_media(pillion_model* model, const uint8_t* digest,
+                                       const float* rows, size_t n_rows, size_t n_embd,
+                                       int32_t sees_itself, int32_t* first);
+/* Frees the rows. Texts that have been read stay as they are; the ids come back with the digest.
+ * INVALID_ARGUMENT: no medium begins with this id. */
+pillion_status pillion_model_drop_media(pillion_model* model, int32_t first);
 
 /* ---- tokenizer ---- */
 
@@ -769,6 +786,60 @@ pillion_status pillion_batch_get_stats(const pillion_batch* batch, pillion_batch
  * (n_ran 0). */
 pillion_status pillion_batch_json(const pillion_batch* batch, char* out, size_t capacity,
                                   size_t* needed);
+
+/* ---- images and sound: an mmproj file, whose towers make rows of the target's width ---- */
+
+typedef struct pillion_mmproj pillion_mmproj;
+
+/* Opens an mmproj file (GGUF, general.architecture "clip"): a vision tower (gemma4v, gemma4uv), an
+ * audio tower (gemma4a, gemma4ua), or both. Reads the header and checks every tensor; the weights
+ * of a tower are loaded when it first encodes. The towers run on the CPU. n_threads: 0: all cores
+ * that this process may use. FILE_NOT_FOUND; FILE_CORRUPT for a key or tensor that is missing or
+ * wrong; UNSUPPORTED_MODEL for another kind of file, projector or tensor type.
+ * Any thread may use the handle: encodings run one after the other. */
+pillion_status pillion_mmproj_open(const char* path, int32_t n_threads, pillion_mmproj** mmproj);
+void pillion_mmproj_free(pillion_mmproj* mmproj);
+/* {"path", "n_embd" (width of a row: the target's n_embd), "vision": {"projector", "n_embd",
+ * "n_ff", "n_layers", "n_heads", "head_dim", "patch", "pool", "unit" (pixels of a soft token's
+ * side), "tokens_max", "file_bytes"} or null, "audio": {"projector", "n_embd", "n_ff", "n_layers",
+ * "n_heads", "n_mel", "file_bytes"} or null, "file_bytes", "n_threads", "tensor_types"} */
+pillion_status pillion_mmproj_json(const pillion_mmproj* mmproj, char* out, size_t capacity,
+                                   size_t* needed);
+/* The grid of soft tokens that an image becomes: rows * cols is at most n_tokens. height, width:
+ * pixels. n_tokens: 1 .. 1120; the model was trained with 70, 140, 280, 560 and 1120.
+ * INVALID_ARGUMENT without a vision tower. */
+pillion_status pillion_mmproj_image_grid(const pillion_mmproj* mmproj, size_t height, size_t width,
+                                         int32_t n_tokens, int32_t* rows, int32_t* cols);
+/* Stretches an image to its grid and encodes it. rgb: bytes [height, width, 3]; at most 64 million
+ * pixels. rows: f32 [T, n_embd], T = rows * cols of the grid, row by row; capacity: rows that fit.
+ * BUFFER_TOO_SMALL, CANCELLED; OUT_OF_MEMORY where the weights do not fit. */
+pillion_status pillion_mmproj_encode_image(pillion_mmproj* mmproj, const uint8_t* rgb,
+                                           size_t height, size_t width, int32_t n_tokens,
+                                           float* rows, size_t capacity);
+/* Soft tokens of so many samples (16 kHz, one channel); 0: too short for one. INVALID_ARGUMENT
+ * without an audio tower, and for more samples than one piece may have: 30 seconds for gemma4a. */
+pillion_status pillion_mmproj_audio_tokens(const pillion_mmproj* mmproj, size_t n_samples,
+                                           size_t* n);
+/* Encodes one piece of sound. samples: f32, 16 kHz, one channel, -1 .. 1. rows: f32 [T, n_embd], T
+ * of pillion_mmproj_audio_tokens; capacity: rows that fit. */
+pillion_status pillion_mmproj_encode_audio(pillion_mmproj* mmproj, const float* samples,
+                                           size_t n_samples, float* rows, size_t capacity);
+/* Stops the encoding under way at the next op; that call returns CANCELLED. Any thread may call it.
+ * Without an encoding it does nothing: the next one forgets it. */
+pillion_status pillion_mmproj_cancel(pillion_mmproj* mmproj);
+/* Stretches an image to another size, its rows first, as Pillow's Image.resize(size, BICUBIC) does,
+ * bit for bit. (From 13 on Pillow begins with the columns of an image that loses more than twice as
+ * many rows as columns.) rgb: [height, width, 3]; out_rgb: [out_height, out_width, 3].
+ * INVALID_ARGUMENT for a side outside 1 .. 2^20 and for more than 2^26 pixels, of either image. */
+pillion_status pillion_resize_image(const uint8_t* rgb, int64_t height, int64_t width,
+                                    int64_t out_height, int64_t out_width, uint8_t* out_rgb);
+
+/* The log-mel spectrogram that Gemma 4's audio encoder reads, of 16 kHz mono sound in -1 .. 1:
+ * frames of 128 natural logarithms, (n_samples - 161) / 160 + 1 of them, none below 161 samples.
+ * out: [frames, 128]; capacity and needed count floats. INVALID_ARGUMENT for a sample that is not
+ * finite. */
+pillion_status pillion_log_mel(const float* samples, size_t n_samples, float* out, size_t capacity,
+                               size_t* needed);
 
 /* ---- quantize: GGUF to GGUF with other tensor types ---- */
 

@@ -39,6 +39,7 @@ from .errors import (
     HubError,
     HubUnreachableError,
     InternalError,
+    MediaError,
     ModelFileError,
     ModelNotFoundError,
     NoBackendError,
@@ -56,6 +57,7 @@ from .errors import (
 )
 from .importance_matrix import ImatrixSummary, imatrix
 from .llm.llm import LLM
+from .mmproj import Mmproj
 from .model import Metadata, Model
 from .pair import Pair, PairStats, Round
 from .placement import Placed, device
@@ -97,7 +99,9 @@ __all__ = [
     "Limits",
     "LogitsProcessors",
     "Logprobs",
+    "MediaError",
     "Metadata",
+    "Mmproj",
     "Model",
     "ModelFileError",
     "ModelNotFoundError",
