@@ -31,14 +31,14 @@ Value Graph::kv(const KvStore& store) {
     return Value(values_.size()) - 1;
 }
 
-Value Graph::input_tokens(const Tensor& tokens) {
+Value Graph::input_tokens(const Tensor& tokens, const char* name) {
     ValueInfo v;
     v.kind = ValueInfo::Kind::external;
     v.dtype = DType::i32;
     v.rows = Rows::run;
     v.width = 1;
     v.tensor = tokens;
-    v.name = "tokens";
+    v.name = name;
     values_.push_back(v);
     return Value(values_.size()) - 1;
 }
@@ -131,8 +131,9 @@ Value Graph::add_output(Node& n, int64_t width) {
     return n.out[k] = activation(n.rows, width, kind == Operand_row ? DType::f32 : DType::i32);
 }
 
-Value Graph::embed(Value table, Value tokens, float scale) {
-    Node& n = add_node(Op::embed, tokens, {table, tokens});
+Value Graph::embed(Value table, Value tokens, float scale, Value media) {
+    Node& n = add_node(Op::embed, tokens, {table, tokens, media});
+    PILLION_CHECK(media == kNone || value(media).width == value(table).width);
     n.params.embed.scale = scale;
     return add_output(n, value(table).width);
 }

@@ -398,13 +398,13 @@ class OpCase:
         params=None,
         pos=0,
         only_run=False,
-        in_order=False,
         cpu_only=False,
+        in_order=False,
     ):
-        """only_run: its rows are those of the run, never the out rows. in_order: a row depends on
-        its neighbours, so that only runs of the same first rows are equal. cpu_only: other devices
-        refuse it though they have the op."""
-        self.in_order, self.cpu_only = in_order, cpu_only
+        """only_run: its rows are those of the run, never the out rows. cpu_only: other devices
+        refuse it though they have the op. in_order: a row depends on its neighbours, so that only
+        runs of the same first rows are equal."""
+        self.cpu_only, self.in_order = cpu_only, in_order
         self.op, self.inputs, self.params, self.pos, self.only_run = (
             op,
             inputs,
@@ -571,10 +571,8 @@ def row_op_cases():
         yield OpCase("argmax", f"{n}-ids", {"logits": sure, "ids": ids}, {"probability": True})
         up = _normal("up", n, width=n + 40)
         for kind in ("silu", "gelu_tanh", "sigmoid"):
-            params = {"activation": kind}
-            yield OpCase("glu", f"{n}-{kind}-alone", {"gate": x}, params, cpu_only=True)
-        params = {"activation": "sigmoid"}
-        yield OpCase("glu", f"{n}-sigmoid", {"gate": x, "up": y}, params, cpu_only=True)
+            yield OpCase("glu", f"{n}-{kind}-alone", {"gate": x}, {"activation": kind})
+        yield OpCase("glu", f"{n}-sigmoid", {"gate": x, "up": y}, {"activation": "sigmoid"})
         kind = "silu" if n % 2 else "gelu_tanh"
         yield OpCase("glu", f"{n}-{kind}", {"gate": x, "up": y}, {"activation": kind})
         yield OpCase(
