@@ -38,7 +38,17 @@ def compare(got, want, rows, what):
             raise AssertionError(f"{what}: {name} differs in rows {differ}")
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.op != "kv_store"], ids=repr)
+@pytest.mark.parametrize("case", [c for c in CASES if c.whole], ids=repr)
+def test_whole(case):
+    """Rows that depend on each other: all of them, on every table, in buffers and in scratch."""
+    want = Bench(case, REFERENCE).run()
+    for table, threads in itertools.product(TABLES, oc.THREADS):
+        for mode in ("direct", "scratch"):
+            got = Bench(case, table, threads, mode).run()
+            compare(got, want, slice(N), f"{table}, {threads} threads, {mode}")
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.op != "kv_store" and not c.whole], ids=repr)
 def test_op(case):
     want = Bench(case, REFERENCE).run()
     for table, threads in itertools.product(TABLES, oc.THREADS):
