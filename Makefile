@@ -70,8 +70,8 @@ $(VENV)/.ready: pyproject.toml tools/system_packages.sh
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "scikit-build-core>=0.10" "cmake>=3.21,<4" ninja
 	$(BIN)/pip install --quiet \
-	    $$($(BIN)/python tools/requirements.py test convert structured server hub ray langchain \
-	        plot cross docs)
+	    $$($(BIN)/python tools/requirements.py test convert structured media server hub ray \
+	        langchain plot cross docs)
 	touch $@
 
 # Its theme prints news about itself, which are no warnings of the build.

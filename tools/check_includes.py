@@ -18,8 +18,8 @@ ALLOWED = {
     "tokenizer": ("core",),
     "gguf": ("core",),
     "model": ("core", "gguf"),
-    "quantize": ("core", "gguf"),
     "media": ("core", "gguf", "model"),
+    "quantize": ("core", "gguf"),
     "runtime": ("core", "gguf", "model"),
     "speculative": ("core", "gguf", "model", "runtime"),
     "api": (

@@ -30,10 +30,10 @@ class Graph {
     // --- values from outside the graph ---
     Value weight(const Tensor& tensor);
     Value kv(const KvStore& store);
-    Value input_tokens(const Tensor& tokens);  // i32 [rows_max]
     // i32 [rows_max or out_rows_max, width]
     Value input_ids(const Tensor& ids, Rows rows, const char* name);
-    Value input(const Tensor& rows, const char* name);  // f32 [rows_max, width]
+    Value input_tokens(const Tensor& tokens, const char* name = "tokens");  // i32 [rows_max]
+    Value input(const Tensor& rows, const char* name);                      // f32 [rows_max, width]
     // The op that makes `value` writes it into the caller's buffer instead of scratch.
     void output(Value value, const Tensor& destination, const char* name);
 
@@ -54,7 +54,8 @@ class Graph {
     }
     void append(const Node& node) { nodes_.push_back(node); }
 
-    Value embed(Value table, Value tokens, float scale);
+    // media (optional): rows for tokens below 0, which stand for its rows -1 - token, unscaled.
+    Value embed(Value table, Value tokens, float scale, Value media = kNone);
     // For each layer's slice l: e[l] = (rms(proj[l] * proj_scale; norm) + table[token][l] *
     // table_scale) * out_scale.
     Value per_layer_embed(Value table, Value tokens, Value proj, Value norm,
@@ -87,6 +88,17 @@ class Graph {
     // Attention without a cache: every row sees all rows of the op. q, k, v: [rows, n_heads *
     // head_dim].
     Value attend_all(Value q, Value k, Value v, const AttendAllParams& p);
+    // Rows 0, 1, ... are the positions of one sound. q, k, v: [rows, n_heads * head_dim]; q_scale:
+    // [head_dim]; relative: [window][n_heads * head_dim], by the distance to the position.
+    Value attend_local(Value q, Value k, Value v, Value q_scale, Value relative,
+                       const AttendLocalParams& p);
+    Value conv_causal(Value x, Value weight, int32_t taps);  // weight: [taps][width]
+    // x: [frames of the run, bands]; y: [out rows, bands / 4, channels_2], bands / 4 rounded up.
+    // Row t stands for frames 4t - 3 ... 4t + 3; a run has (frames + 3) / 4 out rows, and those
+    // past them are 0. conv_n: [3 frames][3 bands][channels before][channels]; norm_n: [channels].
+    Value subsample(Value x, Value conv_1, Value norm_1, Value conv_2, Value norm_2,
+                    const SubsampleParams& p);
+    Value activate(Value x, Activation activation);
     // act(gate) * up[:, up_offset ...]
     Value glu(Value gate, Value up, Activation activation, int32_t up_offset = 0);
     // gate_up: [rows, groups, gate | up]

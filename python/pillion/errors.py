@@ -7,7 +7,8 @@ PillionError
 │   ├── Closed                       the object was closed, or is half of one after a fork()
 │   ├── BufferTooSmallError          (never leaves the package)
 │   ├── NoSuchName (AttributeError)  a name of another library
-│   └── ContextFullError             the tokens do not fit the context
+│   ├── ContextFullError             the tokens do not fit the context
+│   └── MediaError                   an image or a sound that cannot be read or is too large
 ├── ModelFileError                   a file that cannot be used
 │   ├── ModelNotFoundError (FileNotFoundError)
 │   ├── UnsupportedModelError        a sound file of a kind this version does not run
@@ -82,6 +83,11 @@ class ContextFullError(UsageError):
     """The tokens do not fit the context. Nothing was run; the sentence has both numbers."""
 
     code = 5
+
+
+class MediaError(UsageError):
+    """An image or a sound that cannot be read, is too large, or that the model cannot see or hear.
+    The sentence names which one, and why."""
 
 
 class NoSuchName(UsageError, AttributeError):

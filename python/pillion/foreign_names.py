@@ -8,7 +8,7 @@ _ROPE = "the file's own scaling of positions is used; a converted checkpoint kee
 _LORA = "merge the adapter into the checkpoint, then `pillion convert` it"
 _GPUS = "a model runs on one device: device='cuda:1' names it"
 _SAMPLER = "the samplers are top_k, top_p, min_p, temperature and the penalties"
-_HEADS = "vision and audio are not run"
+_HEADS = "mmproj is the file with the towers for images and sounds"
 
 LLM = {
     "model_path": f"give the path first, LLM(path); {_LLAMA}",
@@ -49,7 +49,6 @@ LLM = {
     "no_perf": "timings cost nothing and are in each result",
     "spm_infill": "this library does not fill in the middle",
     "clip_model_path": _HEADS,
-    "mmproj": _HEADS,
     "n_parallel": "parallel is the number of answers written at the same time",
     "n_seq_max": "parallel is the number of answers written at the same time",
 }

@@ -48,6 +48,17 @@ def head_of(path: Path) -> Head | None:
         return None
 
 
+def facts_of(path: Path) -> dict[str, Value]:
+    """The scalars and strings of a file's metadata, as far as its first bytes have them; empty: it
+    is not GGUF, or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(HEAD_BYTES)
+    except OSError:
+        return {}
+    return _metadata(data) if data[:4] == MAGIC else {}
+
+
 def read_head(data: bytes) -> Head | None:
     """The head of a file that begins with these bytes; None: it is not GGUF."""
     if data[:4] != MAGIC:

@@ -23,6 +23,7 @@ PARAMS = {
     **dict.fromkeys(["width", "dims", "head_dim", "rope_dims"], WIDTH),
     **dict.fromkeys(["eps", "base", "scale", "cap", "factor"], 1.0),
     "n_experts": 2,
+    **dict.fromkeys(["window", "softcap", "taps", "channels_1", "channels_2"], 1),
 }
 
 

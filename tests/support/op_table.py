@@ -28,8 +28,9 @@ OPS = list(TABLE)  # by number
 INPUTS = {op: [operand["name"] for operand in of["inputs"]] for op, of in TABLE.items()}
 RESULTS = {op: [operand["name"] for operand in of["outputs"]] for op, of in TABLE.items()}
 # Ops that a device has no kernel for: a model that needs one is refused there by name.
-_TOWERS = {"rope_grid", "layer_norm", "linear", "attend_all", "pool_rows"}
-WITHOUT_KERNEL = {"cuda": _TOWERS, "htp": _TOWERS}
+_ENCODERS = {"attend_local", "conv_causal", "subsample"}
+_ENCODERS |= {"rope_grid", "layer_norm", "linear", "attend_all", "pool_rows"}
+WITHOUT_KERNEL = {"cuda": _ENCODERS, "htp": _ENCODERS}
 
 
 def has_kernel(device, op):

@@ -14,14 +14,15 @@ OPTIONAL = {"server": "fastapi", "integrations": "langchain_core", "_pyinstaller
 """Rooms that need a package which may be missing."""
 
 ROOMS = {
-    "chat": set(),
+    "media": set(),
+    "chat": {"media"},
     "structured": {"chat"},
     "engine": set(),
-    "llm": {"chat", "engine", "hub", "structured"},
+    "llm": {"chat", "engine", "hub", "media", "structured"},
     "convert": set(),
     "benchmark": {"engine"},
-    "llama_cpp": {"chat", "engine", "llm", "structured"},
-    "server": {"chat", "engine", "llm", "structured"},
+    "llama_cpp": {"chat", "engine", "llm", "media", "structured"},
+    "server": {"chat", "engine", "llm", "media", "structured"},
     "hub": set(),
     "integrations": {"engine", "llm", "server", "structured"},
     "cli": {"benchmark", "chat", "convert", "engine", "hub", "llm", "server", "structured"},

@@ -4,7 +4,7 @@
 #include <stdint.h>
 
 // Activation::silu in C++ is Activation_silu in C.
-#define PILLION_ACTIVATIONS(X) X(gelu_tanh) X(silu)
+#define PILLION_ACTIVATIONS(X) X(gelu_tanh) X(silu) X(sigmoid)
 enum {
 #define PILLION_ACTIVATION(name) Activation_##name,
     PILLION_ACTIVATIONS(PILLION_ACTIVATION)
@@ -48,6 +48,16 @@ typedef struct AttendParams {
     float scale, softcap;
     int32_t past_only;
 } AttendParams;
+typedef struct AttendLocalParams {
+    int32_t n_heads, head_dim, window;  // window: 1 .. LOCAL_WINDOW_MAX
+    float softcap;
+} AttendLocalParams;
+enum { LOCAL_WINDOW_MAX = 64, CONV_TAPS_MAX = 16 };
+typedef struct ConvCausalParams { int32_t taps; } ConvCausalParams;
+typedef struct SubsampleParams {
+    int32_t channels_1, channels_2;
+    float eps;
+} SubsampleParams;
 // act(gate) * up[:, up_offset ...]; groups > 0: one input of `groups` times (gate, up) side by side
 typedef struct GluParams {
     Activation activation;
@@ -80,6 +90,9 @@ typedef union Params {
     NormParams norm;
     QkvParams qkv;
     AttendParams attend;
+    AttendLocalParams attend_local;
+    ConvCausalParams conv_causal;
+    SubsampleParams subsample;
     GluParams glu;
     MoeParams moe;
     SoftcapParams softcap;

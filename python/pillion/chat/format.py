@@ -24,8 +24,10 @@ from typing import Any
 from ..arguments import check_text
 from ..errors import UsageError
 from ..file_settings import metadata_text
+from ..media.markers import SPELLED
 from ..model import Metadata
 from ..tokenizer import Tokenizer
+from .media_marks import MediaMarks
 from .messages import plain_messages, without_system
 from .quoting import Prompt, Quoter
 from .replies import (
@@ -129,18 +131,27 @@ class ChatFormat:
     # ---- prompts ----
 
     def render(
-        self, messages: Any, tools: Any = None, continues: bool = False, **variables: Any
+        self,
+        messages: Any,
+        tools: Any = None,
+        continues: bool = False,
+        marks: MediaMarks | None = None,
+        /,
+        **variables: Any,
     ) -> Prompt:
         """Returns the prompt of a conversation, its messages adapted to what the template can do.
 
         continues: the prompt ends with the text of the last message, for the reply to go on there.
+        marks: takes the conversation's images and sounds, each of which is a marker in the prompt.
         """
+        marks = MediaMarks() if marks is None else marks
         listed = checked_tools(tools)
         template = self.template(bool(listed))
         tokens = self.marker_tokens
         spelled = [one for one in MARKERS if one not in tokens.values() and self.knows(one)]
         quoter = Quoter(self._tokenizer, tokens, spelled)
-        plain = self._adapted([_quoted(one, quoter) for one in plain_messages(messages)], template)
+        plain = plain_messages(messages, marks)
+        plain = self._adapted([_quoted(one, quoter) for one in plain], template)
         if listed and not template.abilities.tools:
             self._tell("the chat template does not show tools: the model is not told about them")
         for name, value in variables.items():
@@ -152,15 +163,16 @@ class ChatFormat:
         if begun is not None:
             plain[-1] = {**plain[-1], "content": begun.mark}
             variables["add_generation_prompt"] = False
+        variables = {"add_generation_prompt": True, **variables}
         if not self._needs_native(plain, template):
-            rendered = template.render(plain, tools=given, **variables)
+            rendered = template.rendered(plain, marks, given, variables)
         else:
             exchange = _Exchanges(plain)
-            rendered = template.render(exchange.messages, tools=given, **variables)
+            rendered = template.rendered(exchange.messages, marks, given, variables)
             rendered = exchange.written(rendered)
         if begun is not None:
             rendered = begun.around(rendered, _DROPS_THE_LAST)[0] + begun.text
-        return quoter.prompt(rendered)
+        return quoter.prompt(marks.written(rendered))
 
     def _adapted(
         self, messages: list[dict[str, Any]], template: ChatTemplate
@@ -275,7 +287,8 @@ class ChatFormat:
 
 def _quoted(message: dict[str, Any], quoter: Quoter) -> dict[str, Any]:
     """Turns what a message's author wrote into text. The system's message is the program's own and
-    may hold markers. An assistant's content may have markers that its template removes."""
+    may hold markers, but none of media, which only parts bring. An assistant's content may have
+    markers that its template removes."""
     result = dict(message)
     if message["role"] == "assistant":
         result["content"] = quoter.cut(message["content"], kept=set(MARKERS) - set(TURNS))
@@ -293,8 +306,9 @@ def _quoted(message: dict[str, Any], quoter: Quoter) -> dict[str, Any]:
                 }
                 for call in message["tool_calls"]
             ]
-    elif message["role"] not in ("system", "developer"):
-        result["content"] = quoter.cut(message["content"])
+    else:
+        own = message["role"] in ("system", "developer")
+        result["content"] = quoter.cut(message["content"], only=SPELLED if own else None)
     return result
 
 

@@ -8,15 +8,19 @@ from typing import Any
 
 from ..arguments import check_bool, shown
 from ..errors import UsageError
+from .media_marks import MediaMarks
 
 Message = Mapping[str, Any]
 
 _DEPTH = 64  # objects and arrays inside one another, as in the calls of a reply (tool_calls.py)
 
 
-def plain_messages(messages: Any) -> list[dict[str, Any]]:
+def plain_messages(messages: Any, marks: MediaMarks | None = None) -> list[dict[str, Any]]:
     """Returns checked copies: content as one string, calls with their arguments as dicts, results
-    with the name of their tool. Raises `UsageError` for a wrong shape."""
+    with the name of their tool. Raises `UsageError` for a wrong shape.
+
+    marks: takes the images and sounds, which are words in the strings then; None: they are
+    refused."""
     if (
         isinstance(messages, (str, bytes, Mapping))
         or not isinstance(messages, Sequence)
@@ -26,7 +30,7 @@ def plain_messages(messages: Any) -> list[dict[str, Any]]:
         raise UsageError(
             f"messages is {what}; it must be a list with at least one {{'role': …, 'content': …}}"
         )
-    plain = [_plain(index, message) for index, message in enumerate(messages)]
+    plain = [_plain(index, message, marks) for index, message in enumerate(messages)]
     names: dict[str | int | None, str] = {}
     for message in plain:
         for call in message.get("tool_calls") or ():
@@ -38,7 +42,7 @@ def plain_messages(messages: Any) -> list[dict[str, Any]]:
     return plain
 
 
-def _plain(index: int, message: Any) -> dict[str, Any]:
+def _plain(index: int, message: Any, marks: MediaMarks | None) -> dict[str, Any]:
     """Leaves out fields that are None: templates would print "None"."""
     if (
         not isinstance(message, Mapping)
@@ -49,7 +53,8 @@ def _plain(index: int, message: Any) -> dict[str, Any]:
             f"message {index} is {shown(message)}; it must be a mapping with a 'role', a string"
         )
     result = {str(key): value for key, value in message.items() if value is not None}
-    result["content"] = _text(f"message {index}", message["role"], result.get("content", ""))
+    content = result.get("content", "")
+    result["content"] = _text(f"message {index}", message["role"], content, marks)
     _check_id(f"message {index}", "tool_call_id", result)
     for key in ("reasoning_content", "reasoning"):
         if key in result and not isinstance(result[key], str):
@@ -70,8 +75,9 @@ def _plain(index: int, message: Any) -> dict[str, Any]:
     return result
 
 
-def _text(where: str, role: str, content: Any) -> str:
-    """Content as one string. Joins OpenAI's list of text parts and refuses other parts."""
+def _text(where: str, role: str, content: Any, marks: MediaMarks | None) -> str:
+    """Content as one string. Joins OpenAI's list of parts: texts that follow one another by a line
+    break. Refuses what is neither text nor a medium."""
     if isinstance(content, str):
         return content
     if (
@@ -81,20 +87,30 @@ def _text(where: str, role: str, content: Any) -> str:
     if not isinstance(content, (list, tuple)):
         raise UsageError(
             f"{where} has content of type {type(content).__name__}; "
-            "it must be a string or a list of text parts"
+            "it must be a string or a list of parts"
         )
-    texts = []
+    text, follows_text = "", False
     for part in content:
-        kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-        if not isinstance(part, Mapping) or kind not in ("text", "input_text", "output_text"):
-            raise UsageError(f"{where} has a part of type {kind!r}; only text is supported")
-        text = part.get("text", "")
-        if not isinstance(text, str):
-            raise UsageError(
-                f"{where} has a text of type {type(text).__name__}; it must be a string"
-            )
-        texts.append(text)
-    return "\n".join(texts)
+        mark = marks.mark(where, part) if marks and isinstance(part, Mapping) else None
+        if mark is not None:
+            text, follows_text = text + mark, False
+        else:
+            text += ("\n" if follows_text else "") + _text_of(where, part)
+            follows_text = True
+    return text
+
+
+def _text_of(where: str, part: Any) -> str:
+    kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+    if not isinstance(part, Mapping) or kind not in ("text", "input_text", "output_text"):
+        raise UsageError(
+            f"{where} has a part of type {kind!r}; text, images (image_url) and sounds "
+            "(input_audio) are supported"
+        )
+    text = part.get("text", "")
+    if not isinstance(text, str):
+        raise UsageError(f"{where} has a text of type {type(text).__name__}; it must be a string")
+    return text
 
 
 def _plain_call(where: str, call: Any) -> dict[str, Any]:

@@ -65,11 +65,18 @@ class Quoter:
         self._kinds: dict[int, str] = {}  # of the tokens seen; "" for text
         self._found: set[str] = set()
 
-    def cut(self, text: str, kept: Collection[str] = ()) -> str:
-        """Returns the text with its cuts. kept: spellings that are meant as tokens."""
+    def cut(
+        self, text: str, kept: Collection[str] = (), only: Collection[str] | None = None
+    ) -> str:
+        """Returns the text with its cuts. kept: spellings that are meant as tokens. only: the
+        spellings that are not; None: all others."""
         text = text.replace(CUT, "\ufffd")
+        if only is not None and not any(one in text for one in only):
+            return text
         while True:
             found = self._spellings(text) - set(kept)
+            if only is not None:
+                found &= set(only)
             if not found:
                 return text
             self._found |= found

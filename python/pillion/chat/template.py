@@ -24,6 +24,8 @@ import jinja2.sandbox
 from ..arguments import check_bool, wrong
 from ..calling import checked_class
 from ..errors import UsageError
+from ..media.markers import MARKER
+from .media_marks import MediaMarks
 from .messages import Message, plain_messages
 
 BOM = "\ufeff"
@@ -98,24 +100,38 @@ class ChatTemplate:
     ) -> str:
         """Returns the prompt of a conversation.
 
-        messages: a list of {"role": …, "content": …}. tools: OpenAI's list of functions.
+        messages: a list of {"role": …, "content": …}. An image or a sound becomes its marker.
+        tools: OpenAI's list of functions.
         add_generation_prompt: ends with the beginning of the model's turn.
         variables: reach the template by name (`enable_thinking=True`).
 
         Raises `UsageError` with what the template says of messages that it refuses."""
-        plain = plain_messages(messages)
+        marks = MediaMarks()
+        plain = plain_messages(messages, marks)
+        return self.rendered(
+            plain, marks, tools, {**variables, "add_generation_prompt": add_generation_prompt}
+        )
+
+    def rendered(
+        self,
+        plain: list[dict[str, Any]],
+        marks: MediaMarks,
+        tools: Sequence[Mapping[str, Any]] | None,
+        variables: Mapping[str, Any],
+    ) -> str:
+        """`render` for messages of `plain_messages`, which put the media into `marks`."""
+        if marks.parts:
+            plain = [marks.with_parts(one, self.media) for one in plain]
         if self.abilities.typed:
             plain = _typed(plain)
         if self.abilities.json_arguments:
             plain = _with_json_arguments(plain)
-        check_bool("add_generation_prompt", add_generation_prompt)
+        check_bool("add_generation_prompt", variables["add_generation_prompt"])
         if tools is not None and (
             isinstance(tools, (str, bytes)) or not isinstance(tools, Sequence)
         ):
             wrong("tools", tools, "a list of tools")
-        return self._render(
-            plain, tools, {**variables, "add_generation_prompt": add_generation_prompt}
-        )
+        return marks.written(self._render(plain, tools, variables))
 
     def _render(
         self, messages: list[dict[str, Any]], tools: Any, variables: Mapping[str, Any]
@@ -174,6 +190,17 @@ class ChatTemplate:
             json_arguments=json_arguments,
         )
 
+    @functools.cached_property
+    def media(self) -> frozenset[str]:
+        """The kinds of media that it takes as parts of a content: "image", "audio"."""
+
+        def shows(kind: str) -> bool:
+            parts = [{"type": kind}, {"type": "text", "text": "probeask"}]
+            found = self._try([{"role": "user", "content": parts}])
+            return found.count(MARKER[kind]) == 1 and "probeask" in found
+
+        return frozenset(filter(shows, MARKER))
+
     def _try(self, messages: list[dict[str, Any]], tools: Any = None) -> str:
         try:
             return self._render(messages, tools, {"add_generation_prompt": True})
@@ -186,6 +213,8 @@ class ChatTemplate:
 def _typed(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {**message, "content": [{"type": "text", "text": message["content"]}]}
+        if isinstance(message["content"], str)
+        else message
         for message in messages
     ]
 

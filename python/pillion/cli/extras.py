@@ -9,6 +9,7 @@ EXTRAS = {
     "hub": ("huggingface_hub",),
     "server": ("fastapi", "uvicorn", "prometheus-client", "llguidance"),
     "structured": ("llguidance",),
+    "media": ("pillow", "soundfile", "soxr"),
     "ray": ("ray",),
     "langchain": ("langchain-core",),
     "convert": ("gguf", "safetensors", "tokenizers"),

@@ -175,6 +175,8 @@ class Loop(TurnRunner):
             with contextlib.suppress(Exception):
                 slot.end()
         work.sampler = None
+        if work.request.media is not None:
+            work.request.media.release()
         self._queue_moved = self._queue_moved or was_waiting
 
     def _admit(self) -> None:

@@ -180,7 +180,8 @@ class Slot:
         work.accepted = True
         last_n = params.penalty_last_n
         for token in prompt if last_n < 0 else prompt[-last_n:]:
-            work.sampler.accept(token)
+            if token >= 0:  # a row of an image or a sound is no token that could be repeated
+                work.sampler.accept(token)
 
     def write(self) -> Part:
         """Its part of a turn: a round; without a drafter that is one token."""

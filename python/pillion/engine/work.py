@@ -92,6 +92,9 @@ class Request:
     """Seconds it may wait to begin. Then it raises `TimedOut`."""
     total_timeout: float | None = None
     """Seconds it may take in all. Then it raises `TimedOut`."""
+    media: Any = None
+    """Keeps the rows of media in the model (media.cache.Lease) while the request is unfinished;
+    None: the prompt has none."""
     scores_prompt: bool = False
     """Also computes the log-probabilities of the prompt's tokens, which runs the prompt a second
     time."""
@@ -103,8 +106,15 @@ def check_request(request: Any, n_vocab: int) -> Any:
         wrong("request", request, "a Request")
     array, n = token_array(request.prompt, "prompt")
     prompt = np.frombuffer(ffi.buffer(array, 4 * n), dtype=np.int32).copy()
-    if n and (prompt.min() < 0 or prompt.max() >= n_vocab):
-        at = int(np.argmax((prompt < 0) | (prompt >= n_vocab)))
+    known = prompt >= 0
+    if request.media is not None:
+        if request.media.over:
+            raise UsageError("the media of this request are gone: such a request serves once")
+        for ids in request.media.ids:
+            known |= (prompt <= ids[0]) & (prompt >= ids[-1])
+    known &= prompt < n_vocab
+    if not known.all():
+        at = int(np.argmin(known))
         said = f"token {at} of the prompt is {prompt[at]}"
         raise UsageError(f"{said}; the vocabulary has ids 0 to {n_vocab - 1}")
     if not isinstance(request.sampling, SamplingParams):

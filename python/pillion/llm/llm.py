@@ -23,6 +23,10 @@ from ..engine.slot import Slot
 from ..errors import Closed, NoSuchName
 from ..foreign_names import METHODS
 from ..held import Held
+from ..media.budget import DEFAULT, ImageTokens
+from ..media.reader import MediaReader
+from ..media.towers import Given as GivenMmproj
+from ..media.towers import Towers
 from ..model import Metadata, Model
 from ..options import ContextOptions, LLMContextKeywords, takes
 from ..pair import DRAFT_MAX, Draft, Drafter, Pair, PairStats
@@ -66,6 +70,10 @@ class LLM(TextCalls, Held):
     drafter changes the speed, never the text. `speculation` reports its work.
     draft: how many tokens it guesses: 0 to 8, or "auto": as many as pay off. Calls may override it.
     draft_p_min, draft_dense_head, draft_strict, draft_sampling: see `Pair`.
+    mmproj: what sees and hears: "auto": the mmproj file beside the model, if there is exactly one.
+    A path or a `Mmproj`. None or False: nothing. It is opened when the first image or sound comes.
+    image_tokens: the most tokens of an image: 70, 140, 280, 560, 1120, or "auto": as many as its
+    pixels need. A content part may have its own (docs/images_and_sound.md).
     draft_device: where the drafter runs. "auto": on the model's device; for a model on the Hexagon
     NPU on the CPU.
     parallel: how many answers are written at the same time, 1 to 64. One run has the rounds and
@@ -99,6 +107,8 @@ class LLM(TextCalls, Held):
         draft_strict: bool = False,
         draft_sampling: str = "greedy",
         draft_device: str = "auto",
+        mmproj: GivenMmproj = "auto",
+        image_tokens: ImageTokens = DEFAULT,
         parallel: int = 1,
         n_positions: int | None = None,
         **context: Unpack[LLMContextKeywords],
@@ -140,11 +150,15 @@ class LLM(TextCalls, Held):
             chat = self._chat = ChatFormat(self.tokenizer, self._metadata, self.name, chat_template)
             self.structured = Structured(chat, self.tokenizer, self.model.n_vocab, self.name)
             """The grammars of replies."""
+            towers = Towers(self.model, mmproj, options.n_threads)
+            self.media = MediaReader(self.model, self.tokenizer, towers, image_tokens)
+            """Reads images and sounds; `media.towers` is the mmproj file."""
             self.requests = RequestMaker(
                 self.engine,
                 self.tokenizer,
                 chat,
                 self.structured,
+                self.media,
                 name=self.name,
                 defaults=SamplingParams.of_file(self.model),
                 n_vocab=self.model.n_vocab,
@@ -375,6 +389,7 @@ class LLM(TextCalls, Held):
         """Calls off what is under way and frees all. Closing twice is fine; any later use raises
         `Closed`."""
         self.engine.close()
+        self.media.close()
         self.embedder.close()
         if self._drafter is not None:
             self._drafter.close()

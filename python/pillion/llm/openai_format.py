@@ -54,6 +54,8 @@ class Completion:
         self._drafted = False  # whether the last token was
         self.echo = ""
         """The prompt, if it stands before the answer."""
+        self.media_counts: Mapping[str, int] = {}
+        """Tokens of the prompt's images and sounds, and pieces in which sounds were heard."""
         self.echo_tokens: tuple[TokenInfo, ...] = ()
         self.scored: Scored | None = None
         """Makes `echo_tokens` of the prompt's log-probabilities, if they are wanted."""
@@ -138,7 +140,10 @@ class Completion:
             "prompt_tokens": n_prompt,
             "completion_tokens": n_new,
             "total_tokens": n_prompt + n_new,
-            "prompt_tokens_details": {"cached_tokens": self._generation.timings.cache_n},
+            "prompt_tokens_details": {
+                "cached_tokens": self._generation.timings.cache_n,
+                **self.media_counts,
+            },
         }
         details = {}
         if self.n_reasoning is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..arguments import check_bool, wrong
 from ..chat.format import ChatFormat
+from ..chat.media_marks import MediaMarks
 from ..chat.messages import Message, continues_message
 from ..chat.replies import CALL
 from ..chat.tools import checked_tools, named_tool, tool_names
@@ -18,6 +19,7 @@ from ..engine.engine import Engine
 from ..engine.generation import Generation, TokenInfo
 from ..engine.work import Request
 from ..errors import Closed, UsageError
+from ..media.reader import MediaReader, ReadMedia
 from ..pair import Draft, draft_length
 from ..sampling import SamplingParams
 from ..structured import Compiled, Structured
@@ -52,6 +54,7 @@ class RequestMaker:
         tokenizer: Tokenizer,
         chat: ChatFormat,
         structured: Structured,
+        media: MediaReader,
         *,
         name: str,
         defaults: SamplingParams,
@@ -64,6 +67,8 @@ class RequestMaker:
         self._tokenizer = tokenizer
         self._chat = chat
         self._structured = structured
+        self.media = media
+        """Reads the images and sounds of requests."""
         self._name = name
         self._n_vocab = n_vocab
         self.seed = seed
@@ -119,10 +124,14 @@ class RequestMaker:
         parallel_tool_calls: bool | None = None,
         enable_thinking: bool | None = None,
         continue_final_message: bool | None = None,
+        media_files: bool = True,
         **options: Any,
     ) -> tuple[Request, Callable[[Generation], ChatCompletion]]:
-        """The request of `LLM.chat`, and the function that makes its result. Each serves once."""
+        """The request of `LLM.chat`, and the function that makes its result. Each serves once.
+
+        Images and sounds are decoded and encoded here, in the caller's thread."""
         self._check_open()
+        check_bool("media_files", media_files)
         wanted = top_logprobs_of(logprobs, top_logprobs, self._n_vocab)
         no_tools = isinstance(tool_choice, str) and tool_choice == "none"
         listed = [] if no_tools else checked_tools(tools)
@@ -133,7 +142,8 @@ class RequestMaker:
         continues = continues_message(messages, continue_final_message, variables)
         if continues:
             _check_is_free(forms, forced)
-        prompt = self._chat.render(messages, listed, continues, **variables)
+        marks = MediaMarks()
+        prompt = self._chat.render(messages, listed, continues, marks, **variables)
         parser = self._chat.parser(tool_names(listed) if listed else None)
         prompt, compiled = self._structured.of_reply(
             prompt, parser, listed, forms, forced, parallel_tool_calls, thinks
@@ -141,12 +151,16 @@ class RequestMaker:
         markers = self._chat.marker_tokens
         options["logprobs"] = wanted
         tokens = self.chat_tokens(prompt)
-        request = self._request("chat()", tokens, max_tokens, options, markers, compiled)
+        media = self.media.read(marks.parts, media_files) if marks.parts else None
+        request = self._request("chat()", tokens, max_tokens, options, markers, compiled, media)
+        counts = media.counts() if media else {}
 
         def make(generation: Generation) -> ChatCompletion:
-            return ChatCompletion(
+            completion = ChatCompletion(
                 generation, self._tokenizer, self._name, bool(logprobs), parser, markers
             )
+            completion.media_counts = counts
+            return completion
 
         return request, make
 
@@ -168,12 +182,16 @@ class RequestMaker:
         options: Mapping[str, Any],
         shown: Collection[int] = (),
         compiled: Compiled | None = None,
+        media: ReadMedia | None = None,
     ) -> Request:
         """A request for the options of a call. call: its name, for sentences. shown: see `Request`.
-        compiled: the grammar of a chat's reply."""
+        compiled: the grammar of a chat's reply. media: whose markers stand among the tokens."""
         given = Settings(call, options, self._n_vocab)
         seed = self.seed if given.seed is None else given.seed
         bias = {**given.logit_bias, **self.defaults.logit_bias}
+        if media is not None:
+            tokens = media.expanded(tokens)
+            bias |= dict.fromkeys(self.media.never_sampled(), -math.inf)
         settings: dict[str, Any] = {**given.sampling, "seed": seed, "logit_bias": bias}
         params = dataclasses.replace(self.defaults, **settings)
         if self._no_drafter and given.draft is not None and draft_length(given.draft) > 0:
@@ -186,6 +204,7 @@ class RequestMaker:
             logprobs=given.logprobs,
             draft=self.draft if given.draft is None else given.draft,
             shown=shown,
+            media=None if media is None else media.lease,
             constraint=self._constraint(given, tokens, bias, compiled),
             owner=given.owner,
             low_priority=given.low_priority,

@@ -47,6 +47,7 @@ _OF_A_CALL = {
         "parallel_tool_calls",
         "enable_thinking",
         "continue_final_message",
+        "media_files",
     ),
     "generate()": ("prompt", "max_tokens"),
 }

@@ -1,0 +1,44 @@
+"""`image_tokens`: how many soft tokens an image may get. More of them show more detail and take
+longer."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..arguments import wrong
+
+BUDGETS: Final = (70, 140, 280, 560, 1120)
+"""What the models were trained for."""
+AUTO: Final = "auto"
+DEFAULT: Final = 280
+SIDE: Final = 48
+"""Pixels of the square that one soft token shows: 3 x 3 patches of 16."""
+
+ImageTokens = int | str
+
+_DETAIL = {"low": 70, "high": 1120}
+
+
+def checked_budget(name: str, value: Any) -> ImageTokens:
+    """One of the five budgets, or "auto". Raises `UsageError`."""
+    if isinstance(value, str) and value == AUTO:
+        return AUTO
+    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) not in BUDGETS:
+        wrong(name, value, "70, 140, 280, 560, 1120 or 'auto'")
+    return int(value)
+
+
+def budget_of_detail(name: str, detail: Any) -> ImageTokens | None:
+    """OpenAI's `detail` of an image as a budget; None: the default. Raises `UsageError`."""
+    if detail is None or (isinstance(detail, str) and detail in ("auto", "original")):
+        return None
+    if not isinstance(detail, str) or detail not in _DETAIL:
+        wrong(name, detail, "'low', 'high' or 'auto'")
+    return _DETAIL[detail]
+
+
+def budget_for(wanted: ImageTokens, height: int, width: int) -> int:
+    """The budget of an image of that size. "auto": the smallest that shows all its pixels."""
+    if not isinstance(wanted, str):
+        return wanted
+    return next((one for one in BUDGETS if one * SIDE * SIDE >= height * width), BUDGETS[-1])
