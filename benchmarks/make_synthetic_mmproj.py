@@ -15,7 +15,6 @@ from types import SimpleNamespace
 
 import gguf
 import numpy as np
-
 from pillion.convert.audio_towers import AudioFrames, Conformer
 from pillion.convert.mmproj import type_in_file
 from pillion.convert.values import FILE_TYPES
