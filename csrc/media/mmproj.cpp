@@ -115,7 +115,7 @@ void Mmproj::encode_image(const uint8_t* rgb, int64_t height, int64_t width, int
     if (!vision_tower_)
         vision_tower_ =
             std::make_unique<VisionTower>(file_, vision(), TowerDevice{backend_, *queue_});
-    vision_tower_->encode(rgb, grid, out);
+    vision_tower_->encode(rgb, height, width, grid, out);
 }
 
 int64_t Mmproj::audio_tokens(int64_t n_samples) const {
