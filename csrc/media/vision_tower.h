@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "media/image_grid.h"
 #include "media/vision_graph.h"
 
 namespace pillion {
