@@ -31,7 +31,7 @@ class Graph {
     Value weight(const Tensor& tensor);
     Value kv(const KvStore& store);
     Value input_tokens(const Tensor& tokens, const char* name = "tokens");  // i32 [rows_max]
-    Value input(const Tensor& rows, const char* name);  // f32 [rows_max, width]
+    Value input(const Tensor& rows, const char* name);                      // f32 [rows_max, width]
     // The op that makes `value` writes it into the caller's buffer instead of scratch.
     void output(Value value, const Tensor& destination, const char* name);
 
@@ -53,6 +53,7 @@ class Graph {
     void append(const Node& node) { nodes_.push_back(node); }
 
     // media (optional): rows for tokens below 0, which stand for its rows -1 - token, unscaled.
+    // A run's tokens name rows below the number of its own.
     Value embed(Value table, Value tokens, float scale, Value media = kNone);
     // For each layer's slice l: e[l] = (rms(proj[l] * proj_scale; norm) + table[token][l] *
     // table_scale) * out_scale.
