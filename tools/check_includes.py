@@ -18,6 +18,7 @@ ALLOWED = {
     "tokenizer": ("core",),
     "gguf": ("core",),
     "model": ("core", "gguf"),
+    "media": ("core", "gguf", "model"),
     "quantize": ("core", "gguf"),
     "media": ("core", "gguf", "model"),
     "runtime": ("core", "gguf", "model"),

@@ -1,5 +1,7 @@
 #include <string.h>
 
+#include <algorithm>
+
 #include "api/handles.h"
 #include "gguf/gguf_json.h"
 #include "speculative/footprint.h"
@@ -75,6 +77,7 @@ pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_
         i.is_drafter = m.is_drafter();
         i.n_params = m.n_params(), i.file_bytes = m.file().file_bytes(),
         i.weight_bytes = m.weight_bytes();
+        i.takes_media = hp.takes_media, i.image_bidirectional = hp.image_bidirectional;
         snprintf(i.arch, sizeof i.arch, "%s", hp.arch_name());
         write_info(info, size, &i, sizeof i);
     });
@@ -112,6 +115,33 @@ pillion_status pillion_model_tokenizer(pillion_model* model, pillion_tokenizer**
         need(tokenizer, "tokenizer");
         const auto& shared = need(model, "model").shared;
         *tokenizer = new pillion_tokenizer{shared, shared->tokenizer()};
+    });
+}
+
+pillion_status pillion_model_add_media(pillion_model* model, const uint8_t* digest,
+                                       const float* rows, size_t n_rows, size_t n_embd,
+                                       int32_t sees_itself, int32_t* first) {
+    return guard([&] {
+        const Model& m = *need(model, "model").shared->model;
+        need(digest, "digest"), need(first, "first");
+        const HParams& hp = m.hparams();
+        if (!hp.takes_media)
+            fail(Status::unsupported_model,
+                 "%s: a model of architecture %s takes no images or sounds",
+                 m.file().path().c_str(), hp.arch_name());
+        if (n_embd != size_t(hp.n_embd))
+            fail(Status::invalid_argument, "rows of width %zu, this model's n_embd is %d", n_embd,
+                 hp.n_embd);
+        MediumDigest key;
+        std::copy(digest, digest + key.size(), key.begin());
+        *first = m.media().add(key, rows, n_rows, sees_itself != 0);
+    });
+}
+
+pillion_status pillion_model_drop_media(pillion_model* model, int32_t first) {
+    return guard([&] {
+        if (!need(model, "model").shared->model->media().drop(first))
+            fail(Status::invalid_argument, "no medium's first id is %d", first);
     });
 }
 

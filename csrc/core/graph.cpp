@@ -31,14 +31,14 @@ Value Graph::kv(const KvStore& store) {
     return Value(values_.size()) - 1;
 }
 
-Value Graph::input_tokens(const Tensor& tokens) {
+Value Graph::input_tokens(const Tensor& tokens, const char* name) {
     ValueInfo v;
     v.kind = ValueInfo::Kind::external;
     v.dtype = DType::i32;
     v.rows = Rows::run;
     v.width = 1;
     v.tensor = tokens;
-    v.name = "tokens";
+    v.name = name;
     values_.push_back(v);
     return Value(values_.size()) - 1;
 }
@@ -131,8 +131,9 @@ Value Graph::add_output(Node& n, int64_t width) {
     return n.out[k] = activation(n.rows, width, kind == Operand_row ? DType::f32 : DType::i32);
 }
 
-Value Graph::embed(Value table, Value tokens, float scale) {
-    Node& n = add_node(Op::embed, tokens, {table, tokens});
+Value Graph::embed(Value table, Value tokens, float scale, Value media) {
+    Node& n = add_node(Op::embed, tokens, {table, tokens, media});
+    PILLION_CHECK(media == kNone || value(media).width == value(table).width);
     n.params.embed.scale = scale;
     return add_output(n, value(table).width);
 }
@@ -196,11 +197,47 @@ Value Graph::empty(Value like_rows, int64_t width) {
 
 void Graph::kv_store(Value cache, Value k, Value v) { add_node(Op::kv_store, k, {cache, k, v}); }
 
-Value Graph::attend(Value cache, Value q, const AttendParams& p) {
-    Node& n = add_node(Op::attend, q, {cache, q});
+Value Graph::attend(Value cache, Value q, const AttendParams& p, Value until) {
+    Node& n = add_node(Op::attend, q, {cache, q, until});
     PILLION_CHECK(value(q).width == int64_t(p.n_heads) * p.head_dim);
     n.params.attend = p;
     return add_output(n, value(q).width);
+}
+
+Value Graph::attend_local(Value q, Value k, Value v, Value q_scale, Value relative,
+                          const AttendLocalParams& p) {
+    Node& n = add_node(Op::attend_local, q, {q, k, v, q_scale, relative});
+    const int64_t width = int64_t(p.n_heads) * p.head_dim;
+    PILLION_CHECK(value(q).width == width && value(k).width == width && value(v).width == width);
+    PILLION_CHECK(p.window >= 1 && p.window <= LOCAL_WINDOW_MAX &&
+                  value(q_scale).width == p.head_dim && value(relative).width == p.window * width);
+    n.params.attend_local = p;
+    return add_output(n, width);
+}
+
+Value Graph::conv_causal(Value x, Value weight, int32_t taps) {
+    Node& n = add_node(Op::conv_causal, x, {x, weight});
+    PILLION_CHECK(taps >= 1 && taps <= CONV_TAPS_MAX &&
+                  value(weight).width == taps * value(x).width);
+    n.params.conv_causal.taps = taps;
+    return add_output(n, value(x).width);
+}
+
+Value Graph::subsample(Value x, Value conv_1, Value norm_1, Value conv_2, Value norm_2,
+                       const SubsampleParams& p) {
+    Node& n = add_node(Op::subsample, Rows::out, {x, conv_1, norm_1, conv_2, norm_2});
+    PILLION_CHECK(p.channels_1 >= 1 && value(norm_1).width == p.channels_1 &&
+                  value(conv_1).width == 9 * int64_t(p.channels_1));
+    PILLION_CHECK(p.channels_2 >= 1 && value(norm_2).width == p.channels_2 &&
+                  value(conv_2).width == 9 * int64_t(p.channels_1) * p.channels_2);
+    n.params.subsample = p;
+    return add_output(n, (value(x).width + 3) / 4 * p.channels_2);
+}
+
+Value Graph::activate(Value x, Activation activation_kind) {
+    Node& n = add_node(Op::glu, x, {x});
+    n.params.glu = {activation_kind, /*up_offset=*/0, /*groups=*/0};
+    return add_output(n, value(x).width);
 }
 
 Value Graph::glu(Value gate, Value up, Activation activation_kind, int32_t up_offset) {

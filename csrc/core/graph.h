@@ -30,7 +30,7 @@ class Graph {
     // --- values from outside the graph ---
     Value weight(const Tensor& tensor);
     Value kv(const KvStore& store);
-    Value input_tokens(const Tensor& tokens);           // i32 [rows_max]
+    Value input_tokens(const Tensor& tokens, const char* name = "tokens");  // i32 [rows_max]
     Value input(const Tensor& rows, const char* name);  // f32 [rows_max, width]
     // The op that makes `value` writes it into the caller's buffer instead of scratch.
     void output(Value value, const Tensor& destination, const char* name);
@@ -52,7 +52,8 @@ class Graph {
     }
     void append(const Node& node) { nodes_.push_back(node); }
 
-    Value embed(Value table, Value tokens, float scale);
+    // media (optional): rows for tokens below 0, which stand for its rows -1 - token, unscaled.
+    Value embed(Value table, Value tokens, float scale, Value media = kNone);
     // For each layer's slice l: e[l] = (rms(proj[l] * proj_scale; norm) + table[token][l] *
     // table_scale) * out_scale.
     Value per_layer_embed(Value table, Value tokens, Value proj, Value norm,
@@ -72,7 +73,20 @@ class Graph {
                        const QkvParams& p);
     Value empty(Value like_rows, int64_t width);  // scratch for v_from_k
     void kv_store(Value cache, Value k, Value v);
-    Value attend(Value cache, Value q, const AttendParams& p);
+    // until (optional): i32 [rows, 1], the last position that each row sees if it lies ahead of the
+    // row's own. All positions up to it must be stored before the op: an image is read in one run.
+    Value attend(Value cache, Value q, const AttendParams& p, Value until = kNone);
+    // Rows 0, 1, ... are the positions of one sound. q, k, v: [rows, n_heads * head_dim]; q_scale:
+    // [head_dim]; relative: [window][n_heads * head_dim], by the distance to the position.
+    Value attend_local(Value q, Value k, Value v, Value q_scale, Value relative,
+                       const AttendLocalParams& p);
+    Value conv_causal(Value x, Value weight, int32_t taps);  // weight: [taps][width]
+    // x: [frames of the run, bands]; y: [out rows, bands / 4, channels_2], bands / 4 rounded up.
+    // Row t stands for frames 4t - 3 ... 4t + 3; a run has (frames + 3) / 4 out rows, and those
+    // past them are 0. conv_n: [3 frames][3 bands][channels before][channels]; norm_n: [channels].
+    Value subsample(Value x, Value conv_1, Value norm_1, Value conv_2, Value norm_2,
+                    const SubsampleParams& p);
+    Value activate(Value x, Activation activation);
     // act(gate) * up[:, up_offset ...]
     Value glu(Value gate, Value up, Activation activation, int32_t up_offset = 0);
     // gate_up: [rows, groups, gate | up]

@@ -195,6 +195,8 @@ typedef struct {
     int32_t is_drafter; /* 1: a Gemma 4 assistant, which runs only on a target's cache */
     uint64_t n_params, file_bytes, weight_bytes;
     char arch[32];
+    int32_t takes_media;         /* 1: pillion_model_add_media works */
+    int32_t image_bidirectional; /* 1: rows of an image are to be added with sees_itself */
 } pillion_model_info;
 
 pillion_status pillion_model_get_info(const pillion_model* model, pillion_model_info* info,
@@ -215,6 +217,21 @@ pillion_status pillion_model_metadata(const pillion_model* model, const char* ke
 /* Returns the model's tokenizer. The tokenizer keeps the model alive; free it like any other
  * object. */
 pillion_status pillion_model_tokenizer(pillion_model* model, pillion_tokenizer** tokenizer);
+
+/* Lends the rows of an image or a sound to the texts of this model: in a list of tokens, ids first,
+ * first - 1 … first - n_rows + 1 stand for them. Such ids are below 0, and every call that takes a
+ * text takes them. rows: [n_rows, n_embd], copied; NULL gives the ids alone, for texts that have
+ * been read. digest: what tells the medium from others, 32 bytes; the same digest gives the same
+ * ids. sees_itself 1: in sliding layers its rows see one another (pillion_model_info), so a text
+ * has all of them and one run reads them. Any thread may call these two. INVALID_ARGUMENT: n_rows
+ * 0, another n_embd, a known digest with another n_rows or sees_itself. UNSUPPORTED_MODEL: the
+ * model takes no media. */
+pillion_status pillion_model_add_media(pillion_model* model, const uint8_t* digest,
+                                       const float* rows, size_t n_rows, size_t n_embd,
+                                       int32_t sees_itself, int32_t* first);
+/* Frees the rows. Texts that have been read stay as they are; the ids come back with the digest.
+ * INVALID_ARGUMENT: no medium begins with this id. */
+pillion_status pillion_model_drop_media(pillion_model* model, int32_t first);
 
 /* ---- tokenizer ---- */
 
@@ -810,6 +827,19 @@ pillion_status pillion_mmproj_encode_audio(pillion_mmproj* mmproj, const float* 
 /* Stops the encoding under way at the next op; that call returns CANCELLED. Any thread may call it.
  * Without an encoding it does nothing: the next one forgets it. */
 pillion_status pillion_mmproj_cancel(pillion_mmproj* mmproj);
+/* Stretches an image to another size, its rows first, as Pillow's Image.resize(size, BICUBIC) does,
+ * bit for bit. (From 13 on Pillow begins with the columns of an image that loses more than twice as
+ * many rows as columns.) rgb: [height, width, 3]; out_rgb: [out_height, out_width, 3].
+ * INVALID_ARGUMENT for a side outside 1 .. 2^20 and for more than 2^26 pixels, of either image. */
+pillion_status pillion_resize_image(const uint8_t* rgb, int64_t height, int64_t width,
+                                    int64_t out_height, int64_t out_width, uint8_t* out_rgb);
+
+/* The log-mel spectrogram that Gemma 4's audio encoder reads, of 16 kHz mono sound in -1 .. 1:
+ * frames of 128 natural logarithms, (n_samples - 161) / 160 + 1 of them, none below 161 samples.
+ * out: [frames, 128]; capacity and needed count floats. INVALID_ARGUMENT for a sample that is not
+ * finite. */
+pillion_status pillion_log_mel(const float* samples, size_t n_samples, float* out, size_t capacity,
+                               size_t* needed);
 
 /* ---- quantize: GGUF to GGUF with other tensor types ---- */
 

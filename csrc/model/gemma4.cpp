@@ -80,6 +80,10 @@ void read(HParamsReader& r) {
     hp.embed_scale = sqrtf(float(hp.n_embd));
     hp.softcap = r.real_or("final_logit_softcapping", 0, 0, 1e6f);
     hp.ple_width = r.count_or("embedding_length_per_layer_input", 0, 0, 1 << 16);
+    hp.takes_media = true;
+    // Older files don't say it. The small models, those with per-layer embeddings, are causal.
+    hp.image_bidirectional =
+        r.file.boolean(r.key("attention.image_bidirectional"), hp.ple_width == 0);
     hp.n_experts = r.count_or("expert_count", 0, 0, 1024);
     if (hp.n_experts > 0) {
         hp.n_experts_used = r.count("expert_used_count", 1, kMaxWidth);
@@ -158,7 +162,8 @@ class Gemma4 {
 
     void build() {
         const Value tokens = g_.input_tokens(in_.tokens);
-        Value x = g_.embed(g_.weight(w_.token_embd), tokens, hp_.embed_scale);
+        const Value media = in_.media ? g_.input(in_.media, "media") : kNone;
+        Value x = g_.embed(g_.weight(w_.token_embd), tokens, hp_.embed_scale, media);
         Value e = hp_.ple_width > 0 ? per_layer_embeddings(tokens, x) : kNone;
         if (hp_.any_sliding())
             rope_swa_ = g_.rope_table(kNone, {hp_.rope_dims_swa, hp_.rope_base_swa,

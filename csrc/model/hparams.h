@@ -48,9 +48,12 @@ struct HParams {
     int rope_dims = 0, rope_dims_swa = 0;
     bool rope_interleaved = false;  // pairs (2i, 2i+1) in place of (i, i + dims/2)
     float attention_scale = 1;
-    bool norm_v = false;    // V gets a norm without weight
-    float embed_scale = 1;  // assistant: of the target's embedding row it is fed
-    int ple_width = 0;      // per-layer embeddings; 0: none
+    bool norm_v = false;       // V gets a norm without weight
+    float embed_scale = 1;     // assistant: of the target's embedding row it is fed
+    int ple_width = 0;         // per-layer embeddings; 0: none
+    bool takes_media = false;  // its texts may have rows of images and sounds (media_table.h)
+    // Rows of an image see one another in sliding layers; the rows of the rest see what is before.
+    bool image_bidirectional = false;
     int n_experts = 0, n_experts_used = 0, expert_ff = 0;
     Activation activation = Activation::gelu_tanh;
     std::vector<LayerParams> layers;

@@ -18,7 +18,7 @@ QkvParams qkv_params(const HParams& hp, const LayerParams& p, const LayerWeights
 
 SelfAttention::SelfAttention(Graph& g, const Model& model, const GraphInputs& in, int l, Value rope)
     : g_(g), hp_(model.hparams()), p_(hp_.layers[size_t(l)]), w_(model.weights().layers[size_t(l)]),
-      kv_(in.kv), l_(l), rope_(rope), stored_(!p_.owns_kv) {}
+      kv_(in.kv), until_(in.until), l_(l), rope_(rope), stored_(!p_.owns_kv) {}
 
 void SelfAttention::project_kv(Value y) { rotate_and_store(kNone, y); }
 
@@ -37,9 +37,11 @@ Value SelfAttention::attend(Value y) {
         g_.qkv_norm_rope(q, kNone, kNone, g_.weight(w_.attn_q_norm), kNone, rope_,
                          qkv_params(hp_, p_, w_));
     else rotate_and_store(q, y);
+    const bool sees_ahead = p_.sliding && until_ && g_.value(q).rows == Rows::run;
     return g_.attend(g_.kv(kv_.reader(p_.kv_source, g_.part())), q,
                      {p_.n_heads, p_.n_kv_heads, p_.head_dim, p_.sliding ? hp_.window : 0,
-                      hp_.attention_scale, /*softcap=*/0, /*past_only=*/0});
+                      hp_.attention_scale, /*softcap=*/0, /*past_only=*/0},
+                     sees_ahead ? g_.input_tokens(until_, "until") : kNone);
 }
 
 void finish_graph(Graph& g, const Model& model, const GraphInputs& in, Value x) {

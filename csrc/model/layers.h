@@ -13,7 +13,8 @@ namespace pillion {
 //     attention.project_kv(y);
 //     narrow(g, x, y);
 //
-// before attend(y), whose queries are then of the wanted rows alone.
+// before attend(y), whose queries are then of the wanted rows alone. Those see no row ahead: rows of
+// an image that do have no output.
 class SelfAttention {
   public:
     SelfAttention(Graph& g, const Model& model, const GraphInputs& in, int l, Value rope);
@@ -33,6 +34,7 @@ class SelfAttention {
     const LayerParams& p_;
     const LayerWeights& w_;
     const KvPlaces& kv_;
+    const Tensor& until_;
     int l_;
     Value rope_;
     bool stored_;  // nothing to store, or stored already

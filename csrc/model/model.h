@@ -1,5 +1,5 @@
-// A file, its numbers and its weights on one backend or two. Immutable after open; shared by
-// contexts.
+// A file, its numbers and its weights on one backend or two. Shared by contexts. Immutable after
+// open, but for its table of media.
 #pragma once
 #include <functional>
 #include <memory>
@@ -9,6 +9,7 @@
 #include "gguf/gguf.h"
 #include "model/hparams.h"
 #include "model/kv_places.h"
+#include "model/media_table.h"
 #include "model/tensor_check.h"
 #include "model/weights.h"
 
@@ -30,7 +31,9 @@ struct ModelOptions {
 struct GraphInputs {
     int32_t rows_max, out_rows_max;
     KvPlaces kv;
-    Tensor tokens;             // i32 [rows_max]
+    Tensor tokens;             // i32 [rows_max]; -1 - i: row i of `media`
+    Tensor media;              // f32 [rows_max, n_embd], rows in place of embeddings; may be absent
+    Tensor until;              // i32 [rows_max], see Graph::attend; may be absent
     Tensor hidden;             // f32 [out_rows_max, n_embd], after the final norm
     Tensor logits;             // f32 [out_rows_max, n_vocab], after soft-capping
     Tensor argmax_tokens;      // i32 [out_rows_max], most likely token
@@ -60,19 +63,22 @@ class Model {
         return weights_.mapped_bytes;
     }  // of weights that are read where they lie in the file
     const std::vector<std::string>& warnings() const { return warnings_; }
+    MediaTable& media() const { return *media_; }  // images and sounds of its contexts' texts
 
     Graph build_graph(const GraphInputs& inputs) const;
     std::string to_json() const;
 
   private:
     Model(std::shared_ptr<const GgufFile> file, HParams hp)
-        : file_(std::move(file)), hp_(std::move(hp)) {}
+        : file_(std::move(file)), hp_(std::move(hp)),
+          media_(std::make_unique<MediaTable>(hp_.n_embd)) {}
     std::shared_ptr<const GgufFile> file_;
     HParams hp_;
     Placement placement_;
     Weights weights_;
     std::vector<std::string> warnings_;
     TensorReport tensors_;
+    std::unique_ptr<MediaTable> media_;
 };
 
 // What a draft plan borrows: the target's embedding and caches, and where its inputs and results

@@ -47,6 +47,70 @@ void Context::check_tokens(const int32_t* tokens, size_t n) const {
                  tokens[i], n_vocab - 1);
 }
 
+// Tokens and rows of media, whose values are needed where they are to be run, from `n_held` on.
+void Context::check_text(const int32_t* tokens, size_t n, size_t n_held) const {
+    for (size_t i = 0; i < n;) {
+        const size_t begin = i;
+        while (i < n && tokens[i] >= 0) i++;
+        check_tokens(tokens + begin, i - begin);
+        if (i < n) i += check_medium(tokens, n, i, n_held);
+    }
+}
+
+// Returns how many tokens from tokens[i] on are rows of the same medium, in order.
+size_t Context::check_medium(const int32_t* tokens, size_t n, size_t i, size_t n_held) const {
+    const Medium m = model().media().find(tokens[i]);
+    if (!m)
+        fail(Status::invalid_argument,
+             "token %zu is %d, which is no row of a medium that was added to this model", i,
+             tokens[i]);
+    size_t rows = 1;
+    while (i + rows < n && rows < size_t(m.n_rows) && tokens[i + rows] == tokens[i] - int32_t(rows))
+        rows++;
+    if (!m.rows && i + rows > n_held)
+        fail(Status::invalid_argument,
+             "token %zu is %d, a row of a medium that was dropped: add it again", i, tokens[i]);
+    runner_->expect_media();
+    if (!m.is_block) return rows;
+    if (tokens[i] != m.first || rows != size_t(m.n_rows))
+        fail(Status::invalid_argument,
+             "tokens %zu to %zu are rows %d to %zu of an image of %d rows that see one another: a "
+             "text has all of them",
+             i, i + rows - 1, m.index(tokens[i]), size_t(m.index(tokens[i])) + rows - 1, m.n_rows);
+    if (m.n_rows > n_batch())
+        fail(Status::invalid_argument,
+             "an image of %d rows that see one another is read in one run, which takes n_batch %d",
+             m.n_rows, n_batch());
+    return rows;
+}
+
+// Where an image's rows see one another, none of them has an output: a run ends behind the image.
+void Context::check_outputs(const int32_t* tokens, size_t n, int n_outputs) const {
+    for (size_t i = n - size_t(n_outputs); i < n; i++)
+        if (tokens[i] < 0 && model().media().find(tokens[i]).is_block)
+            fail(Status::invalid_argument,
+                 "an output of token %zu, a row of an image whose rows see one another: only "
+                 "tokens behind it have outputs",
+                 i);
+}
+
+// The length, or that before the block of media that it would cut.
+int Context::before_block(int length) const {
+    if (length <= 0 || length >= int(tokens_.size()) || tokens_[size_t(length)] >= 0) return length;
+    const Medium m = model().media().find(tokens_[size_t(length)]);
+    return m.is_block ? std::max(0, length - m.index(tokens_[size_t(length)])) : length;
+}
+
+size_t Context::rows_to_run(const int32_t* tokens, size_t n, size_t wanted, size_t most) const {
+    const size_t rows = std::min({n, wanted, most});
+    if (rows == n || rows == 0 || !tokens || tokens[rows] >= 0) return rows;
+    const Medium m = model().media().find(tokens[rows]);
+    if (!m.is_block) return rows;
+    const size_t begin = rows - size_t(m.index(tokens[rows]));
+    if (begin > 0) return begin;
+    return size_t(m.n_rows) <= most ? size_t(m.n_rows) : 0;
+}
+
 void Context::check_fits(size_t n) const {
     if (n > size_t(n_ctx()))
         fail(Status::context_full, "%zu tokens do not fit n_ctx %d", n, n_ctx());
@@ -59,15 +123,16 @@ void Context::run(const int32_t* tokens, int rows, int out_rows, PlanCache& plan
     tokens_.insert(tokens_.end(), tokens, tokens + rows);
 }
 
-size_t Context::rows_of_next_run(size_t n, int n_outputs) const {
-    const size_t rows = std::min(n, size_t(n_batch()));
-    return rows < n && n - rows < size_t(n_outputs) ? n - size_t(n_outputs) : rows;
+size_t Context::rows_of_next_run(const int32_t* tokens, size_t n, int n_outputs) const {
+    const size_t most = size_t(n_batch()), rows = std::min(n, most);
+    const size_t wanted = rows < n && n - rows < size_t(n_outputs) ? n - size_t(n_outputs) : rows;
+    return rows_to_run(tokens, n, wanted, most);
 }
 
 void Context::run_chunks(const int32_t* tokens, size_t n, int n_outputs) {
     invalidate_outputs();
     while (n > 0) {
-        const size_t rows = rows_of_next_run(n, n_outputs);
+        const size_t rows = rows_of_next_run(tokens, n, n_outputs);
         const bool last = rows == n;
         run(tokens, int(rows), last ? n_outputs : 0, runner_->plans());
         tokens += rows, n -= rows;
@@ -86,7 +151,7 @@ void Context::drop_to(int length) {
 // As near to an earlier length, from below, as no run is needed for. From there the caller runs on,
 // and the length wanted now is remembered: texts that parted there once may do so again.
 int Context::go_back(int length) {
-    const int nearest = kv_.nearest(length);
+    const int nearest = int(usable(size_t(length)));
     tokens_.resize(size_t(nearest));
     prompt_end_ = std::min(prompt_end_, nearest);
     try {
@@ -118,14 +183,16 @@ void Context::check_eval(size_t n, int n_outputs) const {
 
 void Context::eval(const int32_t* tokens, size_t n, int n_outputs) {
     check_eval(n, n_outputs);
-    check_tokens(tokens, n);
+    check_text(tokens, n);
+    check_outputs(tokens, n, n_outputs);
     if (n > kPromptRows && n_outputs > 0) expect_return(length() + int(n));
     run_or_go_back(tokens, n, n_outputs);
 }
 
 RunPart Context::part(const int32_t* tokens, size_t n, int n_outputs) {
     check_eval(n, n_outputs);
-    check_tokens(tokens, n);
+    check_text(tokens, n);
+    check_outputs(tokens, n, n_outputs);
     invalidate_outputs();
     return {&kv_, tokens, int(n), n_outputs};
 }
@@ -145,7 +212,7 @@ size_t Context::share(const Context& other, size_t length) {
     tokens_.clear();
     prompt_end_ = 0;
     invalidate_outputs();
-    const auto kept = long(kv_.share(other.kv_, int(length)));
+    const auto kept = long(kv_.share(other.kv_, int(other.usable(length))));
     tokens_.assign(other.tokens_.begin(), other.tokens_.begin() + kept);
     return size_t(kept);
 }
@@ -190,14 +257,20 @@ size_t Context::common(const int32_t* tokens, size_t n) const {
     return common;
 }
 
-size_t Context::usable(size_t common) const { return size_t(kv_.nearest(int(common))); }
+size_t Context::usable(size_t common) const {
+    int length = kv_.nearest(int(common));
+    for (int cut = before_block(length); cut != length; cut = before_block(length))
+        length = kv_.nearest(cut);
+    return size_t(length);
+}
 
 // Back to the usable prefix of a text that will be run from there.
 size_t Context::begin_text(const int32_t* tokens, size_t n, size_t prompt) {
     if (n == 0) fail(Status::invalid_argument, "sync needs at least one token");
-    check_tokens(tokens, n);
     check_fits(n);
     const int same = int(common(tokens, n));
+    check_text(tokens, n, usable(size_t(same)));
+    check_outputs(tokens, n, 1);
     invalidate_outputs();
     const size_t kept = size_t(go_back(same));
     expect_return(int(prompt > 0 ? prompt : n));
@@ -212,7 +285,8 @@ size_t Context::sync(const int32_t* tokens, size_t n, size_t prompt) {
 
 size_t Context::read(const int32_t* tokens, size_t n, size_t n_rows) {
     const size_t kept = begin_text(tokens, n, n);
-    const size_t rows = std::min(n_rows, n - 1 - kept);
+    const size_t rows =
+        rows_to_run(tokens + kept, n - kept, std::min(n_rows, n - 1 - kept), size_t(n_batch()));
     if (rows > 0) run_or_go_back(tokens + kept, rows, 0);
     return kept;
 }
@@ -221,16 +295,20 @@ void Context::rewind(size_t length) {
     if (length > tokens_.size())
         fail(Status::invalid_argument, "rewind to %zu, the context holds only %zu tokens", length,
              tokens_.size());
+    if (before_block(int(length)) != int(length))
+        fail(Status::invalid_argument,
+             "rewind to %zu, which is inside an image whose rows see one another; it begins at %d",
+             length, before_block(int(length)));
     invalidate_outputs();
-    const std::vector<int32_t> dropped(tokens_.begin() + kv_.nearest(int(length)),
+    const std::vector<int32_t> dropped(tokens_.begin() + long(usable(length)),
                                        tokens_.begin() + long(length));
+    check_text(dropped.data(), dropped.size());  // rows of media may be gone
     go_back(int(length));
     if (!dropped.empty()) eval(dropped.data(), dropped.size(), 0);
 }
 
 void Context::restore(std::vector<int32_t> tokens, int prompt_end,
                       const std::function<void(KvCache&)>& fill) {
-    check_tokens(tokens.data(), tokens.size());
     check_fits(tokens.size());
     invalidate_outputs();
     go_back(0);

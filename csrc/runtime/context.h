@@ -53,10 +53,13 @@ class Context {
     // of those sync would keep.
     size_t common(const int32_t* tokens, size_t n) const;
     size_t usable(size_t common) const;
+    // Of n tokens that follow, how many a run takes that should take `wanted` and can take `most`:
+    // no block of media is cut, so it may be more or fewer than wanted, also none.
+    size_t rows_to_run(const int32_t* tokens, size_t n, size_t wanted, size_t most) const;
     void rewind(size_t length);
-    // Holds these tokens afterwards, without outputs. fill() writes their rows into the empty cache
-    // and calls its set_held(). prompt_end: see above. Throws what fill() throws; the context is
-    // then empty.
+    // Holds these tokens, which are checked, afterwards, without outputs. fill() writes their rows
+    // into the empty cache and calls its set_held(). prompt_end: see above. Throws what fill()
+    // throws; the context is then empty.
     void restore(std::vector<int32_t> tokens, int prompt_end,
                  const std::function<void(KvCache&)>& fill);
     // Drops rows of the last eval, as a rejected draft; its outputs stay readable. Always a
@@ -81,7 +84,8 @@ class Context {
     void run_all(const int32_t* tokens, size_t n, Outputs& outputs,
                  const std::function<void(size_t first)>& look);
     // How many of n tokens eval takes into its next run: all outputs come from the last one.
-    size_t rows_of_next_run(size_t n, int n_outputs) const;
+    // tokens: null for any without media.
+    size_t rows_of_next_run(const int32_t* tokens, size_t n, int n_outputs) const;
 
     // Null unless the context was made to collect. A weight sees the rows that are computed: behind
     // the last cache only those with outputs, so score(), where all have them, is the call to
@@ -94,6 +98,10 @@ class Context {
 
   private:
     void check_tokens(const int32_t* tokens, size_t n) const;
+    void check_text(const int32_t* tokens, size_t n, size_t n_held = 0) const;
+    size_t check_medium(const int32_t* tokens, size_t n, size_t i, size_t n_held) const;
+    void check_outputs(const int32_t* tokens, size_t n, int n_outputs) const;
+    int before_block(int length) const;
     void check_fits(size_t n) const;  // into an empty context
     void run_or_go_back(const int32_t* tokens, size_t n, int n_outputs);
     void run_chunks(const int32_t* tokens, size_t n, int n_outputs);

@@ -35,7 +35,7 @@ ContextMemory memory_of(const Context& context) {
     m.snapshots = context.kv().snapshots().bytes();
     const Runner& runner = context.runner();
     m.scratch = runner.plans().scratch_bytes();
-    m.outputs = runner.outputs().bytes() + runner.token_buffer().size();
+    m.outputs = runner.outputs().bytes() + runner.input_bytes();
     return m;
 }
 
@@ -69,7 +69,7 @@ Work work_of(const Context& context, size_t n, int n_outputs) {
              n, n_outputs, context.length(), context.n_ctx(), n_outputs_max);
     Work sum;
     for (int pos = context.length(); n > 0;) {
-        const size_t rows = context.rows_of_next_run(n, n_outputs);
+        const size_t rows = context.rows_of_next_run(nullptr, n, n_outputs);
         const Graph graph = context.runner().plans().graph(int(rows));
         const Work w = work_of(graph, int(rows), rows == n ? n_outputs : 0, pos);
         sum.multiply_adds += w.multiply_adds, sum.weight_bytes += w.weight_bytes;

@@ -27,7 +27,8 @@ class Reader {
 
     void check();
     const StateHeader& header() const { return h_; }
-    const std::vector<int32_t>& tokens() const { return tokens_; }
+    // The text, with the ids that this model gives to its media.
+    std::vector<int32_t> tokens();
     Sampler::State sampler() { return {h_.seed, h_.drawn, std::move(accepted_)}; }
     // Writes the rows into the empty cache.
     void fill(KvCache& kv);
@@ -46,6 +47,8 @@ class Reader {
     void check_counts() const;
     void check_stores(const std::vector<StateStore>& ours) const;
     void check_images() const;
+    void check_media() const;
+    void check_token(size_t i, const StateMedium*& medium) const;
     void check_crc(uint32_t theirs, uint32_t ours) const;
     void read_front();
     void check_rows() const;
@@ -62,6 +65,7 @@ class Reader {
     StateHeader h_ = {};
     std::vector<StateStore> stores_;
     std::vector<StateImage> images_;
+    std::vector<StateMedium> media_;
     std::vector<int32_t> tokens_, accepted_;
     size_t rows_at_ = 0;  // in the file
     size_t at_ = 0;       // next row to read
@@ -149,6 +153,9 @@ void Reader::check_counts() const {
     if (h_.n_accepted > kStateAcceptedMost)
         refuse(Status::file_corrupt, "%llu accepted tokens, allowed are at most %llu",
                ull(h_.n_accepted), ull(kStateAcceptedMost));
+    if (h_.n_media > h_.n_tokens)
+        refuse(Status::file_corrupt, "%u media in a text of %llu tokens", h_.n_media,
+               ull(h_.n_tokens));
     if (h_.has_sampler > 1 || (!h_.has_sampler && (h_.n_accepted | h_.drawn | h_.seed) != 0))
         refuse(Status::file_corrupt, "has_sampler %u beside a sampler's numbers", h_.has_sampler);
     if (h_.file_bytes != source_.size)
@@ -192,6 +199,51 @@ void Reader::check_images() const {
     }
 }
 
+// Each id below 0 is a row of one of the media. Where their rows see one another, all are there.
+void Reader::check_media() const {
+    for (const StateMedium& m : media_)
+        if (m.first >= 0 || m.n_rows < 1 || m.first - INT32_MIN < m.n_rows - 1 || m.is_block > 1 ||
+            m.reserved != 0)
+            refuse(Status::file_corrupt, "a medium of %d rows whose first id is %d", m.n_rows,
+                   m.first);
+    const StateMedium* m = nullptr;
+    for (size_t i = 0; i < tokens_.size(); i++)
+        if (tokens_[i] < 0) check_token(i, m);
+}
+
+bool has(const StateMedium& m, int32_t id) { return id <= m.first && m.first - id < m.n_rows; }
+
+void Reader::check_token(size_t i, const StateMedium*& m) const {
+    const int32_t id = tokens_[i];
+    if (!m || !has(*m, id)) {
+        const auto found = std::find_if(media_.begin(), media_.end(),
+                                        [&](const StateMedium& one) { return has(one, id); });
+        m = found != media_.end() ? &*found : nullptr;
+    }
+    if (!m) refuse(Status::file_corrupt, "token %zu is %d, a row of none of its media", i, id);
+    if (!m->is_block) return;
+    const size_t index = size_t(m->first - id);
+    const bool follows = index == 0 || (i > 0 && tokens_[i - 1] == id + 1);
+    const bool goes_on =
+        index + 1 == size_t(m->n_rows) || (i + 1 < tokens_.size() && tokens_[i + 1] == id - 1);
+    if (!follows || !goes_on)
+        refuse(Status::file_corrupt, "token %zu is %d, but not all rows of its image are there", i,
+               id);
+}
+
+std::vector<int32_t> Reader::tokens() {
+    MediaTable& table = context_.model().media();
+    std::vector<int32_t> tokens = tokens_;
+    for (const StateMedium& m : media_) {
+        MediumDigest digest;
+        std::copy(std::begin(m.digest), std::end(m.digest), digest.begin());
+        const int32_t first = table.add(digest, nullptr, size_t(m.n_rows), m.is_block != 0);
+        for (size_t i = 0; i < tokens_.size(); i++)
+            if (has(m, tokens_[i])) tokens[i] = first - (m.first - tokens_[i]);
+    }
+    return tokens;
+}
+
 template <class T>
 void Reader::take(const std::vector<uint8_t>& front, size_t& at, std::vector<T>& to,
                   size_t n) const {
@@ -209,7 +261,7 @@ void Reader::check_crc(uint32_t theirs, uint32_t ours) const {
 // All before the rows. Its size is bounded by the counts, which are checked.
 void Reader::read_front() {
     const uint64_t bytes = h_.n_stores * sizeof(StateStore) + h_.n_images * sizeof(StateImage) +
-                           4 * (h_.n_tokens + h_.n_accepted);
+                           4 * (h_.n_tokens + h_.n_accepted) + h_.n_media * sizeof(StateMedium);
     if (bytes > source_.size - sizeof h_)
         refuse(Status::file_corrupt, "it has %zu bytes, its counts want more", source_.size);
     std::vector<uint8_t> front(bytes);
@@ -221,6 +273,7 @@ void Reader::read_front() {
     take(front, at, images_, h_.n_images);
     take(front, at, tokens_, size_t(h_.n_tokens));
     take(front, at, accepted_, size_t(h_.n_accepted));
+    take(front, at, media_, h_.n_media);
 }
 
 // Reads the rows for their checksum only.
@@ -247,10 +300,10 @@ void Reader::check() {
     if (const uint64_t bytes = state_bytes(h_, stores_, images_); bytes != source_.size)
         refuse(Status::file_corrupt, "it has %zu bytes, its tables make %llu", source_.size,
                ull(bytes));
-    const auto bad = [](int32_t most) { return [most](int32_t t) { return t < 0 || t >= most; }; };
-    if (std::any_of(tokens_.begin(), tokens_.end(), bad(h_.n_vocab)) ||
-        std::any_of(accepted_.begin(), accepted_.end(), bad(INT32_MAX)))
+    if (std::any_of(tokens_.begin(), tokens_.end(), [&](int32_t t) { return t >= h_.n_vocab; }) ||
+        std::any_of(accepted_.begin(), accepted_.end(), [](int32_t t) { return t < 0; }))
         refuse(Status::file_corrupt, "a token is outside the vocabulary of %d", h_.n_vocab);
+    check_media();
     check_rows();
 }
 

@@ -17,14 +17,19 @@ class PlanCache {
         : model_(model), places_(places), inputs_(inputs), options_(options) {}
     // Later runs write these. Drops the compiled plans.
     void set_kv(const KvPlaces& kv) { inputs_.kv = kv, entries_.clear(); }
-    // The smallest plan for `rows` rows. Throws Error if the backend cannot compile it.
-    Plan& get(int rows);
+    // Later runs may have rows of media. Drops the compiled plans.
+    void set_media(const Tensor& media, const Tensor& until) {
+        inputs_.media = media, inputs_.until = until, entries_.clear();
+    }
+    // The smallest plan for `rows` rows; with blocks, one that heeds `until`. Throws Error if the
+    // backend cannot compile it.
+    Plan& get(int rows, bool with_blocks = false);
     Graph graph(int rows) const;  // the graph that get(rows) compiles
     size_t scratch_bytes() const;
 
   private:
     static constexpr int kFewRows = 16;  // a token, its drafts, and some room
-    int rows_max(int rows) const;
+    int rows_max(int rows, bool with_blocks = false) const;
     struct Entry {
         int rows_max;
         std::unique_ptr<Plan> plan;

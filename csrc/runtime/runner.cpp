@@ -88,8 +88,63 @@ Tensor Runner::token_slots(int first, int rows) const {
     return {DType::i32, Layout::rows, 1, rows, 1, token_buffer_.get(), size_t(first) * 4};
 }
 
+void Runner::expect_media() {
+    if (media_buffer_) return;
+    const HParams& hp = model_->hparams();
+    if (!hp.takes_media)
+        fail(Status::unsupported_model, "%s: a model of architecture %s takes no images or sounds",
+             model_->file().path().c_str(), hp.arch_name());
+    Backend& front = *model_->placement().front;
+    const int64_t rows = options_.n_batch;
+    auto media = allocate(front, BufferKind::state, size_t(rows * hp.n_embd) * 4, "rows of media");
+    std::unique_ptr<Buffer> until;
+    Tensor seen;
+    if (hp.image_bidirectional) {
+        until = allocate(front, BufferKind::state, size_t(rows) * 4, "ends of media");
+        seen = {DType::i32, Layout::rows, 1, rows, 1, until.get(), 0};
+    }
+    plans_.set_media({DType::f32, Layout::rows, hp.n_embd, rows, 1, media.get(), 0}, seen);
+    media_buffer_ = std::move(media), until_buffer_ = std::move(until);
+}
+
+size_t Runner::input_bytes() const {
+    size_t n = token_buffer_->size();
+    for (const auto* buffer : {&media_buffer_, &until_buffer_})
+        if (*buffer) n += (*buffer)->size();
+    return n;
+}
+
+// Tokens of rows first .. of a part, for the rows `row` .. of the run.
+void Runner::place_tokens(const RunPart& p, int first, int rows, int row) {
+    if (!p.tokens) return;
+    int32_t* const words = token_words() + row;
+    memcpy(words, p.tokens + first, size_t(rows) * 4);
+    if (media_buffer_) place_media(p, first, rows, row);
+}
+
+void Runner::place_media(const RunPart& p, int first, int rows, int row) {
+    const size_t n_embd = size_t(model_->hparams().n_embd);
+    Medium medium;
+    for (int i = 0; i < rows; i++) {
+        const int32_t id = p.tokens[first + i];
+        int until = p.kv->length() + first + i;
+        if (id < 0) {
+            if (!medium || id > medium.first || medium.index(id) >= medium.n_rows)
+                medium = model_->media().find(id);
+            PILLION_CHECK(medium && medium.rows);
+            const int index = medium.index(id);
+            memcpy(reinterpret_cast<float*>(media_buffer_->host()) + size_t(media_rows_) * n_embd,
+                   medium.rows->data() + size_t(index) * n_embd, n_embd * sizeof(float));
+            token_words()[row + i] = -1 - media_rows_++;
+            if (medium.is_block) until += medium.n_rows - 1 - index, has_blocks_ = true;
+        }
+        if (until_buffer_) reinterpret_cast<int32_t*>(until_buffer_->host())[row + i] = until;
+    }
+}
+
 // A part whose rows have outputs only at its end has two segments, unless they touch.
-void Runner::place_rows(const RunPart* parts, size_t n, StepState& state) const {
+void Runner::place_rows(const RunPart* parts, size_t n, StepState& state) {
+    media_rows_ = 0, has_blocks_ = false;
     for (const bool outs : {false, true})
         for (size_t i = 0; i < n; i++) {
             const RunPart& p = parts[i];
@@ -97,7 +152,7 @@ void Runner::place_rows(const RunPart* parts, size_t n, StepState& state) const 
                       rows = outs ? p.n_outputs : p.n_rows - p.n_outputs;
             if (rows == 0) continue;
             const Segment s = {state.rows, rows, p.kv->length() + first, p.kv->sequence()};
-            if (p.tokens) memcpy(token_words() + state.rows, p.tokens + first, size_t(rows) * 4);
+            place_tokens(p, first, rows, state.rows);
             state.rows += rows;
             if (outs) state.out_rows += rows;
             Segment* last = state.n_segments > 0 ? &state.segments[state.n_segments - 1] : nullptr;
@@ -113,7 +168,7 @@ void Runner::place_rows(const RunPart* parts, size_t n, StepState& state) const 
 void Runner::run(const RunPart* parts, size_t n, PlanCache& plans) {
     StepState state = {};
     place_rows(parts, n, state);
-    Plan& plan = plans.get(state.rows);
+    Plan& plan = plans.get(state.rows, has_blocks_);
     for (size_t i = 0; i < n; i++) parts[i].kv->begin_write(parts[i].n_rows);
     Result<void> done = plan.run(state);
     if (done) done = plan.wait();

@@ -51,6 +51,10 @@ class Runner {
     Tensor token_slots(int first, int rows) const;
     int32_t* token_words() const { return reinterpret_cast<int32_t*>(token_buffer_->host()); }
     const Buffer& token_buffer() const { return *token_buffer_; }
+    size_t input_bytes() const;  // of tokens and rows of media
+
+    // Texts may have rows of media from now on.
+    void expect_media();
 
     // One run; at most n_batch rows and PILLION_SEGMENTS_MAX segments. Rows without output come
     // first, part by part, then those with. Throws; no sequence has then changed its length.
@@ -64,7 +68,9 @@ class Runner {
     GraphInputs graph_inputs(int rows_max, const Outputs& outputs) const;
     std::vector<PartPlace> make_places();
     CompileOptions compile_options() const;
-    void place_rows(const RunPart* parts, size_t n, StepState& state) const;
+    void place_rows(const RunPart* parts, size_t n, StepState& state);
+    void place_tokens(const RunPart& part, int first, int rows, int row);
+    void place_media(const RunPart& part, int first, int rows, int row);
 
     std::shared_ptr<Model> model_;
     ContextOptions options_;
@@ -72,6 +78,9 @@ class Runner {
     QueueSet queues_;
     std::vector<PartPlace> places_;  // by Part
     std::unique_ptr<Buffer> token_buffer_;
+    std::unique_ptr<Buffer> media_buffer_, until_buffer_;  // null until expect_media()
+    int media_rows_ = 0;                                   // of the run that is being placed
+    bool has_blocks_ = false;                              // so has that run
     Outputs outputs_;
     std::unique_ptr<ActivationStats> activations_;
     PlanCache plans_;

@@ -33,6 +33,7 @@ class Writer {
         body(tables_.images.data(), tables_.images.size() * sizeof(StateImage));
         body(context_.tokens().data(), context_.tokens().size() * 4);
         body(sampler.accepted.data(), sampler.accepted.size() * 4);
+        body(tables_.media.data(), tables_.media.size() * sizeof(StateMedium));
         header.front_crc = std::exchange(crc_, 0);
         cache();
         const auto copies = context_.kv().snapshots().copies();

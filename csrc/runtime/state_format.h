@@ -5,6 +5,7 @@
 //   StateImage   [n_images]    0: the cache as it was; then copies of the sliding layers' rings
 //   i32          [n_tokens]    the text
 //   i32          [n_accepted]  what the sampler was told
+//   StateMedium  [n_media]     what the ids below 0 in the text are rows of
 //   rows                       by image, store (copies: sliding ones only), strip (core/tensor.h),
 //                              block of KV_BLOCK positions
 //
@@ -37,8 +38,9 @@ struct StateHeader {
     uint64_t n_accepted, drawn, seed;  // of the sampler; 0 without one
     uint32_t has_sampler;
     uint32_t block_slots;
-    uint32_t kv_type;       // KvType_*
-    uint32_t reserved[25];  // zeros
+    uint32_t kv_type;  // KvType_*
+    uint32_t n_media;
+    uint32_t reserved[24];  // zeros
 };
 static_assert(sizeof(StateHeader) == 256, "no padding");
 
@@ -49,6 +51,15 @@ struct StateStore {
     uint64_t reserved;     // zero
 };
 static_assert(sizeof(StateStore) == 48, "no padding");
+
+// Row i has id first - i in the text.
+struct StateMedium {
+    int32_t first, n_rows;
+    uint32_t is_block;
+    uint32_t reserved;  // zero
+    uint8_t digest[32];
+};
+static_assert(sizeof(StateMedium) == 48, "no padding");
 
 struct StateImage { uint64_t first, end; };
 static_assert(sizeof(StateImage) == 16, "no padding");

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <set>
 
 #include "core/crc32.h"
 #include "model/fingerprint.h"
@@ -33,6 +34,22 @@ StateImage image_of(const KvCache& kv, const KvSnapshots::View& copy) {
     return {uint64_t(first), uint64_t(copy.to)};
 }
 
+// Each medium of the text once.
+std::vector<StateMedium> media_of(const Context& context) {
+    std::vector<StateMedium> media;
+    std::set<int32_t> known;
+    Medium m;
+    for (const int32_t id : context.tokens()) {
+        if (id >= 0) continue;
+        if (!m || id > m.first || m.index(id) >= m.n_rows) m = context.model().media().find(id);
+        if (!known.insert(m.first).second) continue;
+        StateMedium out = {m.first, m.n_rows, m.is_block, 0, {}};
+        std::copy(m.digest.begin(), m.digest.end(), out.digest);
+        media.push_back(out);
+    }
+    return media;
+}
+
 }  // namespace
 
 uint32_t header_crc(StateHeader header) {
@@ -43,7 +60,8 @@ uint32_t header_crc(StateHeader header) {
 uint64_t state_bytes(const StateHeader& h, const std::vector<StateStore>& stores,
                      const std::vector<StateImage>& images) {
     uint64_t bytes = sizeof h + stores.size() * sizeof(StateStore) +
-                     images.size() * sizeof(StateImage) + 4 * (h.n_tokens + h.n_accepted);
+                     images.size() * sizeof(StateImage) + 4 * (h.n_tokens + h.n_accepted) +
+                     h.n_media * sizeof(StateMedium);
     for (size_t i = 0; i < images.size(); i++)
         for (const StateStore& s : stores) {
             if (i > 0 && !s.is_sliding) continue;
@@ -74,6 +92,8 @@ StateTables tables_of(const Context& context, const Sampler::State* sampler) {
     t.images.push_back({uint64_t(kv.first_held()), h.n_tokens});
     for (const KvSnapshots::View& copy : kv.snapshots().copies())
         t.images.push_back(image_of(kv, copy));
+    t.media = media_of(context);
+    h.n_media = uint32_t(t.media.size());
     h.n_stores = uint32_t(t.stores.size()), h.n_images = uint32_t(t.images.size());
     h.file_bytes = state_bytes(h, t.stores, t.images);
     return t;

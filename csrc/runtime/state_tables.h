@@ -14,6 +14,7 @@ struct StateTables {
     StateHeader header;  // without checksums
     std::vector<StateStore> stores;
     std::vector<StateImage> images;
+    std::vector<StateMedium> media;
 };
 
 // Of a context as it is. sampler may be null.

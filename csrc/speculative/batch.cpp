@@ -222,7 +222,8 @@ void Batch::add_prompt(BatchEntry& e, std::vector<Part>& parts, size_t rows_left
         Context& target = e.pair->target();
         e.pair->begin_text();
         e.n_reused = target.begin_text(e.tokens, e.n_tokens, e.n_tokens);
-        const size_t left = e.n_tokens - e.n_reused, rows = std::min({left, e.n_rows, rows_left});
+        const size_t left = e.n_tokens - e.n_reused;
+        const size_t rows = target.rows_to_run(e.tokens + e.n_reused, left, e.n_rows, rows_left);
         e.n_left = left;
         if (rows == 0) return;
         const bool completes = rows == left;
@@ -324,8 +325,8 @@ void Batch::run_in_turn(std::vector<BatchEntry>& entries) {
             const bool completes = e.n_tokens - usable <= e.n_rows;
             if (completes) e.n_reused = e.pair->sync(e.tokens, e.n_tokens);
             else e.n_reused = target.read(e.tokens, e.n_tokens, e.n_rows);
-            const size_t left = e.n_tokens - e.n_reused;
-            e.n_ran = completes ? left : std::min(e.n_rows, left - 1), e.n_left = left - e.n_ran;
+            e.n_ran = size_t(target.length()) - e.n_reused;
+            e.n_left = e.n_tokens - e.n_reused - e.n_ran;
             if (!completes || !e.sampler) return;
             e.pair->open_round(*e.sampler, e.n_draft, e.n_max);
             e.pair->run(nullptr, 0);

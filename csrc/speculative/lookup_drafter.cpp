@@ -23,8 +23,11 @@ class LookupDrafter final : public Drafter {
         for (int n = std::min(n_ngram_, length - 1); n >= 1; n--)
             for (int at = length - 1 - n; at >= 0; at--)
                 if (std::equal(text_.end() - n, text_.end(), text_.begin() + at)) {
-                    for (int i = at + n; i < length && drafts.size() < most; i++)
+                    // A row of a medium is no token that could follow.
+                    for (int i = at + n; i < length && drafts.size() < most; i++) {
+                        if (text_[size_t(i)] < 0) break;
                         drafts.push_back(text_[size_t(i)]);
+                    }
                     return;
                 }
     }

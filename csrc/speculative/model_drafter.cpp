@@ -55,17 +55,20 @@ class ModelDrafter final : public Drafter {
     }
 
   private:
+    // The drafter sees no media: a padding token stands for each of their rows.
+    static int32_t token_for(int32_t id) { return std::max(0, id); }
+
     // Another text may be shorter than begin_.
     int begin_in(const Context& target) const { return begin_ <= target.length() ? begin_ : 0; }
 
     // Number of tokens that the drafter holds of the text from `begin` on.
     int held(const Context& target, int begin) const {
         const std::vector<int32_t>&text = target.tokens(), &ours = context_.tokens();
-        if (ours.empty() || text.empty() || ours[0] != text[0]) return 0;
+        if (ours.empty() || text.empty() || ours[0] != token_for(text[0])) return 0;
         const size_t first = begin == 0 ? 0 : 1;  // ours[first + i] is text[begin + i]
         size_t n = 0;
         while (first + n < ours.size() && size_t(begin) + n < text.size() &&
-               ours[first + n] == text[size_t(begin) + n])
+               ours[first + n] == token_for(text[size_t(begin) + n]))
             n++;
         return int(n);
     }
@@ -78,6 +81,7 @@ class ModelDrafter final : public Drafter {
         if (begin_ == 1) begin_ = 0;
         tokens_.assign(text.begin(), text.begin() + (begin_ > 0 ? 1 : 0));
         tokens_.insert(tokens_.end(), text.begin() + begin_, text.end());
+        for (int32_t& token : tokens_) token = token_for(token);
         tokens_.push_back(r.last);
         // The positions differ by this number.
         const int before = int(tokens_.size()) - length;

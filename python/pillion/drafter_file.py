@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from .arguments import check_path
 from .calling import checked
@@ -20,7 +20,6 @@ _log = logging.getLogger("pillion")
 
 _MAX_LINKS = 40
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
-_NAMES = re.compile(r"^mtp-|assistant|-mtp\b", re.IGNORECASE)
 
 
 @checked
@@ -28,8 +27,7 @@ def find_drafter(target: Target) -> Path | None:
     """Returns the path of the one assistant beside the target whose width fits it; None: there is
     none.
 
-    Metadata decides: the architecture, and `embedding_length_out`, which is the target's width. If
-    a file does not name the width, its name must call it a drafter (mtp-…, …-assistant…, …-MTP…).
+    Metadata decides: the architecture, and `embedding_length_out`, which is the target's width.
     An assistant in parts counts once, as its first part. Raises PairingError, which lists them, if
     several fit.
     """
@@ -131,11 +129,7 @@ def fits(path: Path, width: int) -> bool:
             if not model.is_drafter:
                 return False
             metadata = model.metadata
-            named = metadata.get("general.architecture")
-            for arch in ASSISTANTS if named is None else (named,):
-                value: Any = metadata.get(f"{arch}.embedding_length_out")
-                if value is not None:
-                    return int(value) == width
-            return _NAMES.search(path.name) is not None
-    except (PillionError, OSError, TypeError, ValueError):
+            arch = metadata.get("general.architecture", ASSISTANTS[0])
+            return int(metadata[f"{arch}.embedding_length_out"]) == width
+    except (PillionError, OSError, KeyError, TypeError, ValueError):
         return False

@@ -8,6 +8,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ._native import (
     Handle,
     Progress,
@@ -259,6 +262,58 @@ class Model(Handle):
             )
         )
         return found
+
+    # ---- images and sounds ----
+
+    @property
+    def takes_media(self) -> bool:
+        """True if its texts may have rows of images and sounds."""
+        return bool(self._info.takes_media)
+
+    @property
+    def image_bidirectional(self) -> bool:
+        """True if rows of an image see one another: the large Gemma 4 models."""
+        return bool(self._info.image_bidirectional)
+
+    def add_media(
+        self,
+        rows: npt.ArrayLike,
+        digest: bytes,
+        *,
+        bidirectional: bool = False,
+    ) -> int:
+        """Lends the rows of an image or a sound to the texts of this model.
+
+        rows: [n, n_embd] float32, what `Mmproj` encodes; they are copied. digest: 32 bytes that
+        tell this medium from others, such as a SHA-256. bidirectional: its rows see one another
+        (`image_bidirectional`, for images).
+        Returns the id of the first row, below 0: row i has id `first - i`. In any list of tokens,
+        these ids stand for the rows. The same digest gives the same ids, so texts with the same
+        media begin alike. Raises `UsageError` for another width, no rows, or a known digest with
+        other rows, `UnsupportedModelError` if the model takes no media."""
+        values = np.ascontiguousarray(rows, dtype=np.float32)
+        if values.ndim != 2:
+            wrong("rows", values.shape, "an array [n, n_embd]")
+        if not isinstance(digest, bytes) or len(digest) != 32:
+            wrong("digest", digest, "32 bytes")
+        first = ffi.new("int32_t*")
+        check(
+            lib.pillion_model_add_media(
+                self._c,
+                digest,
+                ffi.from_buffer("float[]", values),
+                values.shape[0],
+                values.shape[1],
+                check_bool("bidirectional", bidirectional),
+                first,
+            )
+        )
+        return int(first[0])
+
+    def drop_media(self, first: int) -> None:
+        """Frees the rows of a medium. Texts that have been read keep them in their caches, and its
+        digest still gives the same ids. Raises `UsageError` if no medium begins with this id."""
+        check(lib.pillion_model_drop_media(self._c, check_int("first", first, -(2**31), 2**31 - 1)))
 
     # ---- running it ----
 

@@ -94,6 +94,7 @@ class Fields {
 Activation activation_of(const std::string& name) {
     if (name == "gelu_tanh") return Activation::gelu_tanh;
     if (name == "silu") return Activation::silu;
+    if (name == "sigmoid") return Activation::sigmoid;
     fail(Status::invalid_argument, "no activation is named %s", name.c_str());
 }
 
@@ -142,6 +143,7 @@ Value add_glu(Graph& g, const std::vector<Value>& in, Fields& p) {
     const Activation kind = activation_of(p.get<std::string>("activation", "gelu_tanh"));
     const int groups = p.get("groups", 0);
     if (groups > 0) return g.glu_halves(in[0], groups, kind);
+    if (in[1] == kNone) return g.activate(in[0], kind);
     return g.glu(in[0], in[1], kind, p.get("up_offset", 0));
 }
 std::vector<Value> add_argmax(Graph& g, const std::vector<Value>& in, Fields& p) {
@@ -182,8 +184,17 @@ std::vector<Value> build(Graph& g, Op op, const std::vector<Value>& in, Fields& 
         case Op::norm_add:
             return {g.norm_add(in[0], in[1], in[2], p.need<float>("eps"), p.get("scale", 1.0f))};
         case Op::matmul: return {g.matmul(in[0], in[1])};
-        case Op::attend: return {g.attend(in[0], in[1], attend_params(p))};
+        case Op::attend: return {g.attend(in[0], in[1], attend_params(p), in[2])};
         case Op::glu: return {add_glu(g, in, p)};
+        case Op::attend_local:
+            return {g.attend_local(in[0], in[1], in[2], in[3], in[4],
+                                   {p.need<int>("n_heads"), p.need<int>("head_dim"),
+                                    p.need<int>("window"), p.need<float>("softcap")})};
+        case Op::conv_causal: return {g.conv_causal(in[0], in[1], p.need<int>("taps"))};
+        case Op::subsample:
+            return {g.subsample(in[0], in[1], in[2], in[3], in[4],
+                                {p.need<int>("channels_1"), p.need<int>("channels_2"),
+                                 p.need<float>("eps")})};
         case Op::moe_route: return add_moe_route(g, in, p);
         case Op::moe_matmul: return {g.moe_matmul(in[0], in[1], in[2], moe_params(p))};
         case Op::moe_sum: return {g.moe_sum(in[0], in[1], p.need<int>("width"), moe_params(p))};

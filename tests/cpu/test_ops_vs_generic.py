@@ -38,7 +38,29 @@ def compare(got, want, rows, what):
             raise AssertionError(f"{what}: {name} differs in rows {differ}")
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.op != "kv_store"], ids=repr)
+@pytest.mark.parametrize("case", [c for c in CASES if c.in_order], ids=repr)
+def test_op_in_order(case):
+    for rows, out in ((1, 1), (2, 1), (9, 3), (17, 17), (64, 16), (N, 17), (N, N)):
+        for mode in ["direct", "scratch"] if case.only_run else ["direct", "scratch", "out"]:
+            out_rows = rows if mode != "out" and not case.only_run else out
+            want = Bench(case, REFERENCE, 1, mode).run(rows, 0, out_rows)
+            for table, threads in itertools.product(TABLES, oc.THREADS):
+                got = Bench(case, table, threads, mode).run(rows, 0, out_rows)
+                what = f"{table}, {threads} threads, {mode}, {out_rows} of {rows} rows"
+                compare(got, want, slice(None), what)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.in_order and c.op != "subsample"], ids=repr)
+def test_a_row_sees_no_later_one(case):
+    bench = Bench(case, TABLES[0])
+    want = bench.run()
+    for rows in (1, 5, 30):
+        compare(bench.run(rows), want, slice(rows), f"{rows} rows")
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.op != "kv_store" and not c.in_order], ids=repr
+)
 def test_op(case):
     want = Bench(case, REFERENCE).run()
     for table, threads in itertools.product(TABLES, oc.THREADS):

@@ -16,13 +16,13 @@ from device_ops import attend, attend_plan, compare
 
 import op_cases as oc
 import op_texts as double
-from op_table import OPS, has_kernel
+from op_table import OPS, has_kernel, runs
 from testing_ops import Bench, device, filled_cache, testing, same, store_plan
 
 DEVICE = os.environ.get("PILLION_TEST_CUDA", "cuda:sim")
 FEW = 16  # rows up to which a row keeps its bits whatever runs beside it
 FLASH_DIMS = (64, 80, 96, 128, 256, 512)
-CASES = [case for case in oc.op_cases() if has_kernel(DEVICE, case.op)]
+CASES = [case for case in oc.op_cases() if runs(DEVICE, case)]
 
 try:
     device(DEVICE)

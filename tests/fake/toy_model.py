@@ -67,17 +67,13 @@ def _ones(n):
     return struct.pack(f"<{n}f", *[1.0] * n)
 
 
-def toy_model(
-    metadata, assistant=False, target_width=N_EMBD, head="centroid", says_width=True
-):
+def toy_model(metadata, assistant=False, target_width=N_EMBD, head="centroid"):
     """The bytes of a file. metadata: more of it, values as JSON. head: of an assistant; "part": its
     centroids are missing."""
     arch = "gemma4-assistant" if assistant else "gemma4"
     sizes = {**SIZES, "attention.sliding_window_pattern": [False]}
     if assistant:
-        sizes |= {"attention.shared_kv_layers": 1}
-        if says_width:
-            sizes["embedding_length_out"] = target_width
+        sizes |= {"attention.shared_kv_layers": 1, "embedding_length_out": target_width}
         sizes["masked_embedding.centroid_top_k"] = 2
     entries = {"general.architecture": auto("general.architecture", arch)}
     entries |= {key: auto(f"{arch}.{key}", value) for key, value in sizes.items()}

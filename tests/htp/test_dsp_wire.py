@@ -425,7 +425,7 @@ def mutate(rng, raw):
 def test_fuzzed_records(native, packer, op):
     """Refused with a reason, or run without leaving the buffer. Contents are whatever the run
     before left."""
-    cases = [c for c in oc.op_cases() if c.op == op]
+    cases = [c for c in op_plans.CASES if c.op == op]
     rng = np.random.default_rng(len(op))
     small = [c for c in cases if c.op != "attend" or len(c.inputs["cache"].k) < 700][
         :: max(1, len(cases) // 6)

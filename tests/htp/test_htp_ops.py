@@ -13,11 +13,11 @@ from device_ops import attend, attend_plan, compare
 
 import op_cases as oc
 import op_texts as double
-from op_table import OPS, has_kernel
+from op_table import OPS, has_kernel, runs
 from testing_ops import Bench, device, filled_cache, testing, same
 
 DEVICE = os.environ.get("PILLION_TEST_HTP", "htp:sim")
-CASES = [case for case in oc.op_cases() if has_kernel(DEVICE, case.op)]
+CASES = [case for case in oc.op_cases() if runs(DEVICE, case)]
 
 try:
     device(DEVICE)

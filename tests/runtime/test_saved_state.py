@@ -23,7 +23,7 @@ NAMES = ["tiny-e2b", "tiny-gemma3", "tiny-llama"]  # windows of 16, rings of 256
 WINDOW = 16
 
 # csrc/runtime/state_format.h: offset and struct letter of the header's fields.
-HEADER, STORE, IMAGE = 256, 48, 16
+HEADER, STORE, IMAGE, MEDIUM = 256, 48, 16, 48
 FIELDS = {
     "magic": (0, "8s"),
     "version": (8, "I"),
@@ -49,7 +49,8 @@ FIELDS = {
     "has_sampler": (144, "I"),
     "block_slots": (148, "I"),
     "kv_type": (152, "I"),
-    "reserved": (156, "I"),
+    "n_media": (156, "I"),
+    "reserved": (160, "I"),
 }
 
 
@@ -71,6 +72,7 @@ class State(bytearray):
 
     def rows_at(self):
         n = self["n_stores"] * STORE + self["n_images"] * IMAGE
+        n += self["n_media"] * MEDIUM
         return HEADER + n + 4 * (self["n_tokens"] + self["n_accepted"])
 
     def sealed(self, rows_at=None):
@@ -440,6 +442,10 @@ WRONG = {
         (1, "UsageError", "are q8_0, those of this context f16: make a context with kv_type q8_0"),
         (99, "UsageError", "an unknown type"),
     ],
+    "n_media": [
+        (2**32 - 1, "ModelFileError", "4294967295 media in a text of 500 tokens"),
+        (1, "ModelFileError", "is damaged|counts want more"),
+    ],
     "reserved": [(1, "ModelFileError", "none of version 1")],
 }
 
@@ -474,7 +480,7 @@ def test_every_field_of_the_tables_wrong_in_turn(pillion, small):
         ("image", 8, "<Q", 499, r", 499\) of a text of 500"),
         ("image", IMAGE + 8, "<Q", 501, r"image 1 has rows \[\d+, 501\)"),
         ("image", IMAGE, "<Q", 2**63, "image 1"),
-        ("tokens", 0, "<i", -1, "outside the vocabulary"),
+        ("tokens", 0, "<i", -1, "a row of none of its media"),
         ("tokens", 0, "<i", 2**31 - 1, "outside the vocabulary"),
         ("accepted", 0, "<i", -1, "outside the vocabulary"),
     ]
@@ -490,6 +496,39 @@ def test_every_field_of_the_tables_wrong_in_turn(pillion, small):
         struct.pack_into(letter, changed, at + offset, value)
         refused(pillion, context, changed, pillion.ModelFileError, "it is damaged: checksum")
         refused(pillion, context, changed.sealed(), match=sentence)
+
+
+def test_media_wrong_in_turn(pillion, e2b, small):
+    """A text with an image whose rows see one another."""
+    context, _ = small
+    rows = np.ones((4, e2b.n_embd), np.float32)
+    first = e2b.add_media(rows, b"m" * 32, bidirectional=True)
+    with e2b.context(n_ctx=700, n_batch=64) as other:
+        other.prefill([1, 2, *range(first, first - 4, -1), 3])
+        state = State(other.state())
+    at = state.rows_at() - MEDIUM
+    cases = [
+        (0, "<i", 0, "a medium of 4 rows whose first id is 0"),
+        (0, "<i", -(2**31), "a medium of 4 rows whose first id is -2147483648"),
+        (0, "<i", first - 1, f"token 2 is {first}, a row of none"),
+        (0, "<i", first + 1 or -100, "not all rows|a row of none"),
+        (4, "<i", 0, "a medium of 0 rows"),
+        (4, "<i", 3, f"token 5 is {first - 3}, a row of none"),
+        (4, "<i", 5, "token 5 is .*, but not all rows of its image are there"),
+        (4, "<i", 2**31 - 1, "not all rows"),
+        (8, "<I", 2, "a medium of 4 rows"),
+        (12, "<I", 1, "a medium of 4 rows"),
+        (16, "32s", b"other", None),
+    ]
+    for offset, letter, value, sentence in cases:
+        changed = State(state)
+        struct.pack_into(letter, changed, at + offset, value)
+        refused(pillion, context, changed, pillion.ModelFileError, "it is damaged: checksum")
+        if sentence:
+            refused(pillion, context, changed.sealed(), match=sentence)
+    second = State(state)
+    struct.pack_into("<i", second, at - 4 * 3, first - 1)  # a row twice
+    refused(pillion, context, second.sealed(), match="not all rows")
 
 
 def test_cut_and_extended_anywhere(pillion, small):

@@ -231,11 +231,11 @@ def test_pairs_with_drafters_of_their_own(pillion, models, text):
         alone = pillion.Pair(models[0].context(N_CTX), "lookup")
         shared.prompt(text[:90])
         shared.entry.n_draft, shared.entry.n_max = 3, 9
-        entry = pillion.BatchEntry(other, sampler(pillion, {}), n_draft=4, prompt=text[:200])
+        chooser = sampler(pillion, {"temperature": 0})
+        entry = pillion.BatchEntry(other, chooser, n_draft=4, prompt=text[:200])
         batch.round([shared.entry, entry])
         shared.after()
         entry.prompt = None
-        chooser = sampler(pillion, {})
         alone.sync(text[:200])
         assert entry.round.tokens == alone.step(chooser, 4).tokens
         for _ in range(6):

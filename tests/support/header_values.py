@@ -64,6 +64,7 @@ MODEL = {
     "attention.value_length_swa": "whole or wholes",
     "attention.shared_kv_layers": "whole",
     "attention.scale": "real",
+    "attention.image_bidirectional": "flag",
     "rope.freq_base": "real",
     "rope.freq_base_swa": "real",
     "rope.scaling.type": "text",

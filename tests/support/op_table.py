@@ -28,12 +28,18 @@ OPS = list(TABLE)  # by number
 INPUTS = {op: [operand["name"] for operand in of["inputs"]] for op, of in TABLE.items()}
 RESULTS = {op: [operand["name"] for operand in of["outputs"]] for op, of in TABLE.items()}
 # Ops that a device has no kernel for: a model that needs one is refused there by name.
-WITHOUT_KERNEL = {"cuda": set(), "htp": set()}
+_ENCODERS = {"attend_local", "conv_causal", "subsample"}
+WITHOUT_KERNEL = {"cuda": _ENCODERS, "htp": _ENCODERS}
 
 
 def has_kernel(device, op):
     """device: its name, with or without the number: "cuda", "cuda:sim", "htp"."""
     return op not in WITHOUT_KERNEL[device.split(":")[0]]
+
+
+def runs(device, case):
+    """Whether a device runs a case of op_cases.py."""
+    return has_kernel(device, case.op) and not case.cpu_only
 
 
 # Ops that write rows which they read, and the names of these.

@@ -170,11 +170,15 @@ def glu(case):
     if p.get("groups"):
         both = gate.reshape(oc.MAX_ROWS, p["groups"], 2, -1)
         gate, up = both[:, :, 0].reshape(oc.MAX_ROWS, -1), both[:, :, 1].reshape(oc.MAX_ROWS, -1)
-    else:
+    elif case.inputs.get("up") is not None:
         begin = p.get("up_offset", 0)
         up = case.inputs["up"].astype(np.float64)[:, begin : begin + gate.shape[1]]
+    if case.inputs.get("up") is None and not p.get("groups"):
+        up = np.ones_like(gate)
     if p["activation"] == "silu":
         activated = gate / (1 + np.exp(-gate))
+    elif p["activation"] == "sigmoid":
+        activated = 1 / (1 + np.exp(-gate))
     else:
         activated = gate / (1 + np.exp(-2 * np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3)))
     absolute, relative, _ = TOLERANCES[p["activation"]]
@@ -281,11 +285,11 @@ def attend(case, halves=False):
     want, bound = np.empty(q.shape), np.empty(q.shape)
     for row in range(oc.MAX_ROWS):
         at = case.pos + row
+        last = at - p.get("past_only", 0)
+        if "until" in case.inputs:
+            last = max(last, case.inputs["until"][row, 0])
         slots = (
-            np.arange(
-                max(0, at - p["window"] + 1) if p["window"] else 0, at + 1 - p.get("past_only", 0)
-            )
-            % store.capacity
+            np.arange(max(0, at - p["window"] + 1) if p["window"] else 0, last + 1) % store.capacity
         )
         for head in range(p["n_heads"]):
             k, v = keys[head // group, slots], values[head // group, slots]
@@ -297,6 +301,82 @@ def attend(case, halves=False):
             want[row, head] = w @ v / w.sum()
             bound[row, head] = oc.attention_tolerance(dim, size, np.abs(v).max(), halves)
     return {"y": (want.reshape(oc.MAX_ROWS, -1), bound.reshape(oc.MAX_ROWS, -1))}
+
+
+def attend_local(case):
+    p = case.params
+    heads, dim, window = p["n_heads"], p["head_dim"], p["window"]
+    q, k, v = (
+        case.inputs[name].astype(np.float64).reshape(oc.MAX_ROWS, heads, dim) for name in "qkv"
+    )
+    q = q * vector(case.inputs["q_scale"])
+    relative = vector(case.inputs["relative"]).reshape(window, heads, dim)
+    want, bound = np.empty(q.shape), np.empty(q.shape)
+    for row in range(oc.MAX_ROWS):
+        first = max(0, row - window + 1)
+        at = k[first : row + 1] + relative[: row - first + 1][::-1]
+        s = p["softcap"] * np.tanh(np.einsum("hd,phd->hp", q[row], at) / p["softcap"])
+        w = np.exp(s - s.max(1, keepdims=True))
+        want[row] = np.einsum("hp,phd->hd", w / w.sum(1, keepdims=True), v[first : row + 1])
+        size = np.abs(np.einsum("hd,phd->hp", np.abs(q[row]), np.abs(at))).max()
+        bound[row] = oc.attention_tolerance(dim, size, np.abs(v[first : row + 1]).max())
+    return {"y": (want.reshape(oc.MAX_ROWS, -1), bound.reshape(oc.MAX_ROWS, -1))}
+
+
+def conv_causal(case):
+    x, taps = case.inputs["x"].astype(np.float64), case.params["taps"]
+    w = vector(case.inputs["weight"]).reshape(taps, -1)
+    x = np.concatenate([np.zeros((taps - 1, x.shape[1])), x])
+    terms = np.stack([w[t] * x[t : t + oc.MAX_ROWS] for t in range(taps)])
+    return {"y": (terms.sum(0), taps * EPS * np.abs(terms).sum(0))}
+
+
+def convolution(x, bound, w, norm, eps):
+    """A layer of subsample: x and its bound [frames, bands, channels], w [3, 3, channels, out]."""
+    frames, bands = ((n - 1) // 2 + 1 for n in x.shape[:2])
+    sums = []
+    for values, weights in ((x, w), (bound, np.abs(w)), (np.abs(x), np.abs(w))):
+        padded = np.pad(values, ((1, 1), (1, 1), (0, 0)))
+        sums.append(
+            sum(
+                padded[a : a + 2 * frames - 1 : 2, b : b + 2 * bands - 1 : 2] @ weights[a, b]
+                for a in range(3)
+                for b in range(3)
+            )
+        )
+    z, error, size = sums
+    n, steps = z.shape[-1], 9 * x.shape[-1]
+    # A chain of fma, then the mean of n.
+    error = error + steps * EPS * size
+    error = (
+        error + error.mean(-1, keepdims=True) + (n + 2) * EPS * np.abs(z).mean(-1, keepdims=True)
+    )
+    d = z - z.mean(-1, keepdims=True)
+    variance = (d * d).mean(-1, keepdims=True)
+    deviation = np.sqrt(variance + np.float64(np.float32(eps)))
+    # The deviation's own error: the root of the mean of (d + error)^2 lies within the root of the
+    # mean of error^2.
+    of_deviation = np.sqrt((error * error).mean(-1, keepdims=True)) + (n + 6) * EPS * deviation
+    y = d / deviation * norm
+    least = np.maximum(deviation - of_deviation, np.sqrt(np.float64(np.float32(eps))))
+    bound = (error + np.abs(d) / deviation * of_deviation) / least * np.abs(
+        norm
+    ) + 4 * EPS * np.abs(y)
+    return np.maximum(y, 0), bound
+
+
+def subsample(case):
+    p, x = case.params, case.inputs["x"].astype(np.float64)[:, :, None]
+    bound = np.zeros(x.shape)
+    before = 1
+    for n in "12":
+        after = p[f"channels_{n}"]
+        w = vector(case.inputs[f"conv_{n}"]).reshape(3, 3, before, after)
+        x, bound = convolution(x, bound, w, vector(case.inputs[f"norm_{n}"]), p["eps"])
+        before = after
+    # As many out rows as frames: those past the sound are 0.
+    rest = ((0, oc.MAX_ROWS - len(x)), (0, 0))
+    return {"y": tuple(np.pad(each.reshape(len(each), -1), rest) for each in (x, bound))}
 
 
 def stored_bound(kind, rows, head_dim):

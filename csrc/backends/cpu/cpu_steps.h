@@ -110,6 +110,11 @@ struct MoeScratch {  // offsets into the scratch of one moe_matmul
 MoeScratch moe_scratch(const PackedMatrix& m, const MoeParams& p, int rows_max);
 void add_moe_matmul_steps(StepList& steps, const StepArgs& args);
 
+// Each worker keeps three rows of frames and three of the first convolution.
+struct SubsampleScratch { size_t worker_floats, bytes; };
+SubsampleScratch subsample_scratch(const SubsampleParams& p, int64_t bands, int n_threads);
+void add_subsample_steps(StepList& steps, const StepArgs& args);
+
 // --- ops that treat each row by itself (ops/row_step.h), by file; null: not an op of that file ---
 
 std::unique_ptr<CpuStep> make_embed_step(const StepArgs& args);
@@ -117,7 +122,8 @@ std::unique_ptr<CpuStep> make_rope_step(const StepArgs& args);
 std::unique_ptr<CpuStep> make_norm_step(const StepArgs& args);
 std::unique_ptr<CpuStep> make_elementwise_step(const StepArgs& args);
 std::unique_ptr<CpuStep> make_kv_store_step(const StepArgs& args);
-std::unique_ptr<CpuStep> make_moe_step(const StepArgs& args);   // moe_route, moe_sum
-std::unique_ptr<CpuStep> make_head_step(const StepArgs& args);  // softcap, argmax
+std::unique_ptr<CpuStep> make_sound_step(const StepArgs& args);  // attend_local, conv_causal
+std::unique_ptr<CpuStep> make_moe_step(const StepArgs& args);    // moe_route, moe_sum
+std::unique_ptr<CpuStep> make_head_step(const StepArgs& args);   // softcap, argmax
 
 }  // namespace pillion::cpu

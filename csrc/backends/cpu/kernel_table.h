@@ -26,6 +26,8 @@ constexpr int kMatmulMax = 128;
 constexpr int kVirtualLanes = 16;
 // Most query vectors of one call of attend_split.
 constexpr int kAttendQueriesMax = 16;
+// Most positions of one call of attend_local.
+constexpr int kLocalWindowMax = 64;
 
 // Panels [begin, end) of a packed matrix times some columns.
 //   out[c][row] = sum over inputs of weight[row][input] * column c,
@@ -47,7 +49,40 @@ struct PanelArgs {
 };
 using PanelKernel = void (*)(const PanelArgs&);
 
-enum class GluKind : int { gelu_tanh, silu };
+enum class GluKind : int { gelu_tanh, silu, sigmoid };
+
+// One head of one row over the n positions up to the row, of which the last is the row's own.
+//   q' = q * q_scale
+//   s_p = softcap * tanh((q' . (k_p + r_(n - 1 - p))) / softcap), the product in kVirtualLanes
+//   m = max s_p, w_p = exp(s_p - m), l = sum w_p, each over p in order
+//   out = (the fma chain of w_p * v_p over p in order, from +0) * (1 / l)
+struct AttendLocalArgs {
+    const float *q, *q_scale;  // [head_dim]
+    // of the first position; the next one's is so many floats further on
+    const float *k, *v;
+    int64_t k_stride, v_stride;
+    // of distance 0; the next one's is `relative_stride` floats further on
+    const float* relative;
+    int64_t relative_stride;
+    int n;  // 1 .. kLocalWindowMax
+    int head_dim;
+    float softcap;
+    float* out;  // [head_dim]; none of the others
+};
+
+// One row of a 3 x 3 convolution of stride 2, with its layer norm and ReLU. For the bands
+// b < bands and the channels c < out:
+//   z_c = the fma chain of x[a][2b + m][i] * weight[a][m][i][c] over a, m, i in order, from +0
+//   mean = sum z / out, var = sum (z - mean)^2 / out by fma, both in kVirtualLanes
+//   y[b][c] = max(0, ((z_c - mean) * (1 / sqrt(var + eps))) * norm_c)
+struct ConvArgs {
+    const float* x[3];    // rows [2 * bands + 1][in] at least, with the zeros around
+    const float* weight;  // [3][3][in][out]
+    const float* norm;    // [out]
+    int in, out, bands;
+    float eps;
+    float* y;  // [bands][out]
+};
 
 // One KV head and up to kAttendQueriesMax query vectors over the positions [begin, end) of one
 // split. For each query and first <= p <= last (and begin <= p < end):
@@ -112,13 +147,18 @@ struct KernelTable {
     void (*add)(const float* a, const float* b, float* y, int n);
     void (*scale)(const float* x, float s, float* y, int n);
     void (*multiply_add)(const float* x, float s, float* y, int n);  // y = fma(x, s, y)
-    void (*glu)(const float* gate, const float* up, float* y, int n,
-                GluKind kind);                    // y = act(gate) * up
+    // y = act(gate) * up, or act(gate) where up is null
+    void (*glu)(const float* gate, const float* up, float* y, int n, GluKind kind);
     void (*softcap)(float* x, int n, float cap);  // x = cap * tanh(x / cap)
     int (*argmax)(const float* x, int n);         // lowest index on ties; NaN never wins
     float (*dot)(const float* a, const float* b, int n);
     // max and sum of exp(x - max); lse = max + log(sum)
     void (*softmax_stats)(const float* x, int n, float* max, float* sum);
+
+    // y = the fma chain of w[t][i] * x[t][i] over t = 0 .. taps - 1, from +0. w: [taps][n]
+    void (*weigh_rows)(const float* const* x, const float* w, int taps, float* y, int n);
+    void (*conv_row)(const ConvArgs&);
+    void (*attend_local)(const AttendLocalArgs&);
 
     // Writes one KV row of one head into its slot.
     void (*kv_store)(const KvHead& kv, int32_t slot, const float* k, const float* v);

@@ -69,6 +69,10 @@ Result<void> cuda_supports(const Graph& graph, const Node& n, const DeviceInfo& 
         if (const Result<void> cache = check_cache(n, graph.value(n.in[0]).kv); !cache)
             return cache.failure();
     if (n.op == Op::attend) {
+        if (n.in[2] != kNone)
+            return Failure(Status::unsupported_op,
+                           "layer %d: backend cuda has no kernel for op attend with `until`",
+                           n.layer);
         const Result<AttendKernels> kernels = choose_attend(graph, n, device, Flash::automatic);
         return kernels ? ok() : kernels.failure();
     }

@@ -4,7 +4,7 @@
 #include <stdint.h>
 
 // Activation::silu in C++ is Activation_silu in C.
-#define PILLION_ACTIVATIONS(X) X(gelu_tanh) X(silu)
+#define PILLION_ACTIVATIONS(X) X(gelu_tanh) X(silu) X(sigmoid)
 enum {
 #define PILLION_ACTIVATION(name) Activation_##name,
     PILLION_ACTIVATIONS(PILLION_ACTIVATION)
@@ -41,12 +41,23 @@ typedef struct QkvParams {
     uint8_t v_from_k;     // v starts as a copy of k before its norm and rotation
 } QkvParams;
 // A row at position p sees positions up to p - past_only (a drafter's query stands at a position
-// that is not in the cache yet) and, with a window, only those above p - window.
+// that is not in the cache yet), or up to the row's `until` if that is more. With a window it sees
+// only those above p - window; the window has no end ahead.
 typedef struct AttendParams {
     int32_t n_heads, n_kv_heads, head_dim, window;
     float scale, softcap;
     int32_t past_only;
 } AttendParams;
+typedef struct AttendLocalParams {
+    int32_t n_heads, head_dim, window;  // window: 1 .. LOCAL_WINDOW_MAX
+    float softcap;
+} AttendLocalParams;
+enum { LOCAL_WINDOW_MAX = 64, CONV_TAPS_MAX = 16 };
+typedef struct ConvCausalParams { int32_t taps; } ConvCausalParams;
+typedef struct SubsampleParams {
+    int32_t channels_1, channels_2;
+    float eps;
+} SubsampleParams;
 // act(gate) * up[:, up_offset ...]; groups > 0: one input of `groups` times (gate, up) side by side
 typedef struct GluParams {
     Activation activation;
@@ -71,6 +82,9 @@ typedef union Params {
     NormParams norm;
     QkvParams qkv;
     AttendParams attend;
+    AttendLocalParams attend_local;
+    ConvCausalParams conv_causal;
+    SubsampleParams subsample;
     GluParams glu;
     MoeParams moe;
     SoftcapParams softcap;

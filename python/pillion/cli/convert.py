@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from .console import command, progress, size
+from .console import command, fail, progress, size
 from .options import ThreadsOption
 
 
@@ -28,6 +29,12 @@ def convert(
         "--no-masked-embedding",
         help="Leave out an assistant's centroids: its head is dense then.",
     ),
+    mmproj: bool = typer.Option(
+        False,
+        "--mmproj",
+        help="Write the vision and audio towers of the checkpoint (an mmproj file), not its text "
+        "model.",
+    ),
     name: str | None = typer.Option(
         None, "--name", help="general.name of the file; else the folder's."
     ),
@@ -35,17 +42,21 @@ def convert(
 ) -> None:
     """Convert a checkpoint of Gemma 4, a Gemma 4 assistant, Gemma 3 or Llama."""
     from ..convert import convert as run
+    from ..convert import convert_mmproj
 
+    if mmproj and no_masked_embedding:
+        raise fail("--no-masked-embedding is about an assistant, --mmproj about towers")
     with progress(f"Converting {checkpoint.name}") as report:
-        done = run(
-            checkpoint,
-            out,
-            outtype=outtype,
-            masked_embedding=not no_masked_embedding,
-            name=name,
-            n_threads=threads or None,
-            progress=report,
-        )
+        common: dict[str, Any] = {
+            "outtype": outtype,
+            "name": name,
+            "n_threads": threads or None,
+            "progress": report,
+        }
+        if mmproj:
+            done = convert_mmproj(checkpoint, out, **common)
+        else:
+            done = run(checkpoint, out, masked_embedding=not no_masked_embedding, **common)
     typer.echo(
         f"{done.out}: {done.architecture}, {done.tensors} tensors, {done.outtype}, "
         f"{size(done.bytes)} in {done.seconds:.1f} s "

@@ -1,53 +1,34 @@
-"""Hugging Face checkpoints (config.json, safetensors, tokenizer.json) to GGUF: Gemma 4 and its
-assistants, Gemma 3, Llama.
+"""Hugging Face checkpoints (config.json, safetensors, tokenizer.json) to GGUF: Gemma 4, its
+assistants and its towers (mmproj), Gemma 3, Llama.
 
 Keys and tensor names are those that llama.cpp's converter writes, so files go both ways. Needs the
 extra "convert"."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import struct
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .._native import as_bytes, as_str
 from ..arguments import check_bool, check_callable, check_path, check_text, shown
-from ..atomic_file import check_place
 from ..calling import checked
-from ..errors import ModelFileError, PillionError, UsageError
+from ..errors import ModelFileError, UsageError
 from ..model import Model
 from ..options import thread_count
 from .architecture import Architecture
 from .architectures import architecture_of
 from .checkpoint import Checkpoint, Source
-from .values import FILE_TYPES, FLOATS, OUTTYPES, ValueConverter, stored_type
+from .mmproj import write_mmproj
+from .report import Report, refuse_out_of_range, refuse_unplaced, sound
+from .values import FILE_TYPES, FLOATS, OUTTYPES, stored_type
 from .vocabulary import write_tokenizer
 from .writer import GgufFile
+from .writing import Planned, Progress, write_tensors
 
-__all__ = ["OUTTYPES", "Report", "convert"]
-
-Progress = Callable[[int, int], object]
-
-
-@dataclass
-class Report:
-    """What a conversion did."""
-
-    out: Path
-    architecture: str
-    outtype: str
-    tensors: int = 0
-    bytes: int = 0
-    """Of the file."""
-    seconds: float = 0.0
-    skipped: dict[str, int] = field(default_factory=dict)
-    """Why tensors were left out, and how many."""
+__all__ = ["OUTTYPES", "Progress", "Report", "convert", "convert_mmproj"]
 
 
 @checked
@@ -76,29 +57,25 @@ def convert(
     complete and has been opened; a run that fails leaves nothing behind. Raises ModelFileError (a
     bad checkpoint, no space), UnsupportedModelError, UsageError.
     """
-    if not isinstance(outtype, str) or outtype not in OUTTYPES:
-        raise UsageError(f"outtype is {shown(outtype)}; it must be one of {', '.join(OUTTYPES)}")
-    checkpoint, out = check_path("checkpoint", checkpoint), check_path("out", out)
+    _check_outtype(outtype)
+    folder, target = Path(check_path("checkpoint", checkpoint)), Path(check_path("out", out))
     n_threads = thread_count(n_threads) or None
-    name = None if name is None else as_str(as_bytes(check_text("name", name)))
+    name = _file_name(name)
     check_bool("masked_embedding", masked_embedding)
     progress = None if progress is None else check_callable("progress", progress)
     begin = time.monotonic()
-    folder, target = Path(checkpoint), Path(out)
-    with _sound(folder):
+    with sound(folder):
         source = Checkpoint(folder)
-        check_place(target)
-        if target.exists() and any(_same(path, target) for path in source.folder.iterdir()):
-            raise UsageError(f"{target} is a file of the checkpoint")
+        refuse_unplaced(target, source)
         architecture = architecture_of(source)
         kind = source.main_type() if outtype == "auto" else outtype
         report = Report(target, architecture.name, kind)
-        with _sound(folder, f"{architecture.name} model"):
+        with sound(folder, f"{architecture.name} model"):
             planned = _plan(source, architecture, report)
             keys, sampling = _keys(source, architecture), source.sampling_defaults()
 
     with GgufFile(target, architecture.name) as file:
-        with _sound(folder, f"{architecture.name} model"):
+        with sound(folder, f"{architecture.name} model"):
             file.write_keys(
                 {
                     "general.type": "model",
@@ -125,62 +102,61 @@ def convert(
         for values in extra.values():
             file.write(values.tobytes())
             file.end_tensor()
-        total, done = sum(tensor.n_bytes for tensor in planned.values()), 0
-        with ValueConverter(n_threads) as values_of:
-            for tensor_name, tensor in planned.items():
-                into = stored_type(tensor_name, tensor.shape, kind)
-                for piece, n_bytes in values_of(
-                    tensor, into, architecture.change_of(source, tensor_name)
-                ):
-                    file.write(piece)
-                    done += n_bytes
-                    if progress is not None:
-                        progress(done, total)
-                file.end_tensor()
+        each = [
+            Planned(
+                tensor,
+                stored_type(tensor_name, tensor.shape, kind),
+                architecture.change_of(source, tensor_name),
+            )
+            for tensor_name, tensor in planned.items()
+        ]
+        write_tensors(file, each, n_threads, progress)
         report.tensors, report.bytes = len(extra) + len(planned), file.finish(_check)
     report.seconds = time.monotonic() - begin
     return report
 
 
-@contextlib.contextmanager
-def _sound(folder: Path, what: str = "model") -> Iterator[None]:
-    """JSON files that do not hold together fail in many places, and always for one reason."""
-    try:
-        yield
-    except PillionError:
-        raise
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        ArithmeticError,
-        AttributeError,
-        RecursionError,
-        struct.error,
-    ) as error:
-        raise ModelFileError(f"{folder}: it does not describe a {what}: {error!r}") from error
-    except OSError as error:
-        if error.filename is None or folder not in (
-            Path(error.filename),
-            *Path(error.filename).parents,
-        ):
-            raise
-        raise ModelFileError(f"{error.filename}: {error.strerror}") from None
+@checked
+def convert_mmproj(
+    checkpoint: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    outtype: str = "auto",
+    name: str | None = None,
+    n_threads: int | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Writes the vision and audio towers of the folder `checkpoint` to the mmproj file `out`.
+
+    outtype: of the matrices, as in `convert`; "auto": the type that most bytes of the towers have.
+    Vectors, convolutions and position tables are always f32; patch embeddings are f16 in f16 files,
+    else f32; with "q8_0", rows that are no multiple of 32 are f16. name: general.name; None: the
+    folder's. progress: called as progress(done_bytes, total_bytes); what it raises ends the
+    conversion.
+
+    The report's `architecture` is "clip"; its `skipped` counts the text model's tensors. Files and
+    errors are as with `convert`; a checkpoint without towers raises UnsupportedModelError.
+    """
+    _check_outtype(outtype)
+    folder, target = Path(check_path("checkpoint", checkpoint)), Path(check_path("out", out))
+    progress = None if progress is None else check_callable("progress", progress)
+    threads = thread_count(n_threads) or None
+    return write_mmproj(folder, target, outtype, _file_name(name), threads, progress)
 
 
-def _same(path: Path, target: Path) -> bool:
-    with contextlib.suppress(OSError):  # a link to nothing
-        return path.samefile(target)
-    return False
+def _check_outtype(outtype: str) -> None:
+    if not isinstance(outtype, str) or outtype not in OUTTYPES:
+        raise UsageError(f"outtype is {shown(outtype)}; it must be one of {', '.join(OUTTYPES)}")
+
+
+def _file_name(name: str | None) -> str | None:
+    return None if name is None else as_str(as_bytes(check_text("name", name)))
 
 
 def _keys(source: Checkpoint, architecture: Architecture) -> dict[str, Any]:
     """The hyper-parameters."""
     keys = architecture.keys(source)
-    for name, value in keys.items():
-        for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, (int, float)) and not 0 <= one < 2**32:
-                raise ModelFileError(f"{source.folder}: config.json gives {name} the value {one}")
+    refuse_out_of_range(source, keys)
     return {f"{architecture.name}.{name}": value for name, value in keys.items()}
 
 

@@ -20,6 +20,8 @@ from .values import Change, to_f32
 _OTHER_MODES = re.compile(
     r"(model\.)?(vision|audio|image|visual|multi_modal|embed_vision|embed_audio)"
 )
+OTHER_MODES = "vision and audio"
+"""Why their tensors are left out."""
 Shape = tuple[int, ...]
 _COMPARED_BYTES = 8 << 20
 _HEAD_MOST = 1 << 16
@@ -82,7 +84,7 @@ class Architecture(ABC):
         if ours is not None:
             return ours, ""
         if _OTHER_MODES.match(name):
-            return None, "vision and audio"
+            return None, OTHER_MODES
         if _COMPUTED.search(name):
             return None, "computed"
         which = f"{source.folder}: tensor {source.spelled(name)}"

@@ -5,7 +5,7 @@ it is asked for."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,11 +154,11 @@ class Checkpoint:
         refuse_pointer(path)
         return path.read_text("utf-8")
 
-    def main_type(self) -> str:
-        """The float type of most bytes."""
+    def main_type(self, wanted: Callable[[str], bool] = lambda name: True) -> str:
+        """The float type of most bytes, of tensors whose names are wanted."""
         sizes: dict[str, int] = {}
         for tensor in self.tensors.values():
-            if tensor.dtype in ("f32", "f16", "bf16"):
+            if tensor.dtype in ("f32", "f16", "bf16") and wanted(tensor.name):
                 sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.n_bytes
         return max(sizes, key=sizes.__getitem__, default="bf16")
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import ModelFileError, UnsupportedModelError
 from .architecture import (
+    OTHER_MODES,
     Architecture,
     Shape,
     block_shapes,
@@ -34,6 +35,7 @@ _DEFAULTS = {
     "num_hidden_layers": 30,
     "sliding_window": 512,
 }
+_TOWERS_ELSEWHERE = "vision and audio, which --mmproj writes into a file of their own"
 _CENTROIDS, _ORDERING = "masked_embedding.centroids.weight", "masked_embedding.token_ordering"
 
 
@@ -53,6 +55,7 @@ class Gemma4(Architecture):
             **_DEFAULTS,
             "max_position_embeddings": 262144,
             "sliding_window": 1024,
+            "use_bidirectional_attention": "vision",
         },
     }
     tokenizer = GEMMA4
@@ -119,6 +122,8 @@ class Gemma4(Architecture):
             keys["expert_count"] = text.whole("num_experts")
             keys["expert_used_count"] = text.whole("top_k_experts")
             keys["expert_feed_forward_length"] = text.whole("moe_intermediate_size")
+        if _sees(source):
+            keys["attention.image_bidirectional"] = _image_bidirectional(source)
         return keys
 
     def shapes(self, source: Checkpoint) -> dict[str, Shape]:
@@ -175,7 +180,8 @@ class Gemma4(Architecture):
 
     def place(self, source: Checkpoint, name: str) -> tuple[str | None, str]:
         reason = _unused(source, name)
-        return (None, reason) if reason else super().place(source, name)
+        placed, why = (None, reason) if reason else super().place(source, name)
+        return placed, _TOWERS_ELSEWHERE if why == OTHER_MODES else why
 
     def computed_tensors(self, source: Checkpoint) -> dict[str, Array]:
         """Divisors of the rotation's angles in full layers; 1e30: not rotated."""
@@ -363,6 +369,18 @@ def _per_layer_width(source: Checkpoint) -> int:
     if given is None or source.text["model_type"] == "gemma4_unified_text":
         return 0
     return whole(given, "hidden_size_per_layer_input", 0)
+
+
+def _sees(source: Checkpoint) -> bool:
+    """Whether pictures can be put into the model's prompt."""
+    return isinstance(source.config.get("vision_config"), dict)
+
+
+def _image_bidirectional(source: Checkpoint) -> bool:
+    """Whether the rows of a picture see each other, also those after them. Where config.json does
+    not say it: models without per-layer embeddings do."""
+    given = source.text.get("use_bidirectional_attention", _per_layer_width(source) == 0)
+    return given in ("vision", True)
 
 
 def _has_experts(source: Checkpoint) -> bool:

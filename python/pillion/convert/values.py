@@ -51,7 +51,7 @@ class ValueConverter:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __call__(
-        self, tensor: Source, into: str, change: Change | None
+        self, tensor: Source, into: str, change: Change | None, infinite: bool = False
     ) -> Iterator[tuple[Array, int]]:
         slices = (
             iter([change(tensor.array()).reshape(-1, tensor.width)])
@@ -61,7 +61,8 @@ class ValueConverter:
         waiting: deque[tuple[Future[Array], int]] = deque()
         row = 0
         for bits in slices:
-            waiting.append((self._pool.submit(_convert, tensor, bits, into, row), bits.nbytes))
+            work = self._pool.submit(_convert, tensor, bits, into, row, infinite)
+            waiting.append((work, bits.nbytes))
             row += len(bits)
             if len(waiting) > self._window:
                 done, n_bytes = waiting.popleft()
@@ -77,14 +78,16 @@ def to_f32(bits: Array, dtype: str) -> Array:
     return bits.astype(np.float32)
 
 
-def _convert(tensor: Source, bits: Array, into: str, first_row: int) -> Array:
-    """Bytes as the file holds them."""
+def _convert(tensor: Source, bits: Array, into: str, first_row: int, infinite: bool) -> Array:
+    """Bytes as the file holds them. infinite: infinite values are sound."""
     if tensor.dtype.startswith("i"):
         raise ModelFileError(
             f"{tensor.path}: tensor {tensor.spelled} holds integers, weights were expected"
         )
     # bf16 is no type of NumPy's: all bits of the exponent set
     broken = (bits & 0x7FFF) >= 0x7F80 if bits.dtype == np.uint16 else ~np.isfinite(bits)
+    if infinite:
+        broken = np.isnan(to_f32(bits, tensor.dtype))
     if broken.any():
         row, column = np.argwhere(broken)[0]
         value = to_f32(bits[row : row + 1], tensor.dtype)[0, column]

@@ -21,21 +21,24 @@ static void multiply_add(const float* x, float s, float* y, int n) {
 }
 
 template <GluKind kKind>
+PILLION_INLINE Floats activation(Floats x) {
+    return kKind == GluKind::silu ? silu(x) : kKind == GluKind::sigmoid ? sigmoid(x) : gelu_tanh(x);
+}
+template <GluKind kKind>
 PILLION_INLINE void glu_row(const float* gate, const float* up, float* y, int n) {
     int i = 0;
     for (; i + kLanes <= n; i += kLanes) {
-        const Floats g = load(gate + i);
-        store(y + i, mul(kKind == GluKind::silu ? silu(g) : gelu_tanh(g), load(up + i)));
+        const Floats v = activation<kKind>(load(gate + i));
+        store(y + i, up ? mul(v, load(up + i)) : v);
     }
     if (i < n) {
-        const Floats g = load_first(gate + i, n - i);
-        store_first(y + i,
-                    mul(kKind == GluKind::silu ? silu(g) : gelu_tanh(g), load_first(up + i, n - i)),
-                    n - i);
+        const Floats v = activation<kKind>(load_first(gate + i, n - i));
+        store_first(y + i, up ? mul(v, load_first(up + i, n - i)) : v, n - i);
     }
 }
 static void glu(const float* gate, const float* up, float* y, int n, GluKind kind) {
     if (kind == GluKind::silu) glu_row<GluKind::silu>(gate, up, y, n);
+    else if (kind == GluKind::sigmoid) glu_row<GluKind::sigmoid>(gate, up, y, n);
     else glu_row<GluKind::gelu_tanh>(gate, up, y, n);
 }
 

@@ -12,6 +12,7 @@
 //   tanh(x)    a = |x|; a < 0.625: a + a * (a^2 * P(a^2)); else 1 - 2 / (exp(2a) + 1); then the
 //              sign of x
 //   silu(x)    x = max(-128, x);  x / (1 + exp(-x))
+//   sigmoid(x) 1 / (1 + exp(-x))
 //   gelu(x)    x = max(-64, x);   x / (1 + exp(-2u)),
 //              2u = x * fma(x * x, 2 * 0.044715 * sqrt(2/pi), 2 * sqrt(2/pi))
 //
@@ -99,6 +100,9 @@ PILLION_INLINE Floats tanh(Floats x) {
 PILLION_INLINE Floats silu(Floats x) {
     x = max(splat(-128.0f), x);
     return divide(x, add(splat(1.0f), exp(negate(x))));
+}
+PILLION_INLINE Floats sigmoid(Floats x) {
+    return divide(splat(1.0f), add(splat(1.0f), exp(negate(x))));
 }
 PILLION_INLINE Floats gelu_tanh(Floats x) {
     x = max(splat(-64.0f), x);

@@ -8,8 +8,9 @@
 #include "backends/cpu/body/norm.inl"
 #include "backends/cpu/body/reduce.inl"
 
-// Also uses elementwise.inl.
+// These also use elementwise.inl.
 #include "backends/cpu/body/attention.inl"
+#include "backends/cpu/body/sound.inl"
 
 static void fill_ops(KernelTable& t) {
     t.lanes = kLanes;
@@ -24,6 +25,9 @@ static void fill_ops(KernelTable& t) {
     t.argmax = argmax;
     t.dot = dot;
     t.softmax_stats = softmax_stats;
+    t.weigh_rows = weigh_rows;
+    t.conv_row = conv_row;
+    t.attend_local = attend_local;
     t.kv_store = kv_store;
     t.attend_split = attend_split;
     t.attend_merge = attend_merge;

@@ -50,6 +50,8 @@ static float silu(float x) {
     return x / (1.0f + exp(-x));
 }
 
+static float sigmoid(float x) { return 1.0f / (1.0f + exp(-x)); }
+
 static float gelu_tanh(float x) {
     x = larger(-64.0f, x);
     const float u2 = x * fmaf(x * x, 0.0713548139f, 1.59576917f);
@@ -144,13 +146,63 @@ static void scale(const float* x, float s, float* y, int n) {
 static void multiply_add(const float* x, float s, float* y, int n) {
     for (int i = 0; i < n; i++) y[i] = fmaf(x[i], s, y[i]);
 }
+static float activation(float x, GluKind kind) {
+    return kind == GluKind::silu ? silu(x) : kind == GluKind::sigmoid ? sigmoid(x) : gelu_tanh(x);
+}
 static void glu(const float* gate, const float* up, float* y, int n, GluKind kind) {
     for (int i = 0; i < n; i++)
-        y[i] = (kind == GluKind::silu ? silu(gate[i]) : gelu_tanh(gate[i])) * up[i];
+        y[i] = up ? activation(gate[i], kind) * up[i] : activation(gate[i], kind);
 }
 static float capped(float x, float cap) { return cap * tanh(x / cap); }
 static void softcap(float* x, int n, float cap) {
     for (int i = 0; i < n; i++) x[i] = capped(x[i], cap);
+}
+
+// ---- sound ----
+
+static void weigh_rows(const float* const* x, const float* w, int taps, float* y, int n) {
+    for (int i = 0; i < n; i++) {
+        float sum = 0.0f;
+        for (int t = 0; t < taps; t++) sum = fmaf(w[int64_t(t) * n + i], x[t][i], sum);
+        y[i] = sum;
+    }
+}
+
+static void conv_row(const ConvArgs& a) {
+    for (int b = 0; b < a.bands; b++) {
+        float* y = a.y + int64_t(b) * a.out;
+        for (int c = 0; c < a.out; c++) {
+            y[c] = 0.0f;
+            for (int k = 0; k < 9 * a.in; k++)  // frame, band, input
+                y[c] = fmaf(a.x[k / (3 * a.in)][2 * b * a.in + k % (3 * a.in)],
+                            a.weight[int64_t(k) * a.out + c], y[c]);
+        }
+        Sum16 sum, squares;
+        for (int c = 0; c < a.out; c++) sum.lane[c % 16] += y[c];
+        const float mean = sum.fold() / float(a.out);
+        for (int c = 0; c < a.out; c++)
+            squares.lane[c % 16] = fmaf(y[c] - mean, y[c] - mean, squares.lane[c % 16]);
+        const float inverse = 1.0f / sqrtf(squares.fold() / float(a.out) + a.eps);
+        for (int c = 0; c < a.out; c++) y[c] = larger(0.0f, (y[c] - mean) * inverse * a.norm[c]);
+    }
+}
+
+static void attend_local(const AttendLocalArgs& a) {
+    float s[kLocalWindowMax], m = -INFINITY, l = 0.0f;
+    for (int p = 0; p < a.n; p++) {
+        const float *k = a.k + p * a.k_stride, *r = a.relative + (a.n - 1 - p) * a.relative_stride;
+        Sum16 sum;
+        for (int d = 0; d < a.head_dim; d++)
+            sum.lane[d % 16] = fmaf(a.q[d] * a.q_scale[d], k[d] + r[d], sum.lane[d % 16]);
+        s[p] = capped(sum.fold(), a.softcap);
+        m = larger(m, s[p]);
+    }
+    for (int p = 0; p < a.n; p++) s[p] = exp(s[p] - m), l += s[p];
+    for (int d = 0; d < a.head_dim; d++) {
+        float o = 0.0f;
+        for (int p = 0; p < a.n; p++) o = fmaf(s[p], a.v[p * a.v_stride + d], o);
+        a.out[d] = o * (1.0f / l);
+    }
 }
 
 // ---- keys and values ----
@@ -293,6 +345,9 @@ void fill_ops(KernelTable& t) {
     t.argmax = argmax;
     t.dot = dot;
     t.softmax_stats = softmax_stats;
+    t.weigh_rows = weigh_rows;
+    t.conv_row = conv_row;
+    t.attend_local = attend_local;
     t.kv_store = kv_store;
     t.attend_split = attend_split;
     t.attend_merge = attend_merge;

@@ -76,7 +76,7 @@ struct Attend {
     Rows rows;
     AttendParams p;
     KvStore store;
-    RowView q, out;
+    RowView q, until, out;  // until: i32; null: a row sees nothing ahead
     AttendLayout layout;
     uint8_t* scratch;
     int n_threads;
@@ -85,7 +85,18 @@ struct Attend {
     int first(int position) const {
         return p.window > 0 && position >= p.window ? position - p.window + 1 : 0;
     }
-    int last(int position) const { return position - p.past_only; }
+    // Of a row of the op, which stands at this position.
+    int last(int row, int position) const {
+        const int own = position - p.past_only;
+        return until.data ? std::max(own, *reinterpret_cast<const int32_t*>(until.row(row))) : own;
+    }
+    // The most of the rows of a segment.
+    int last_of(const Cut& c) const {
+        int most = last(c.row + c.n_rows - 1, c.position + c.n_rows - 1);
+        for (int i = 0; until.data && i < c.n_rows - 1; i++)
+            most = std::max(most, last(c.row + i, c.position + i));
+        return most;
+    }
     float* worker(int w) const {
         return reinterpret_cast<float*>(scratch + layout.worker_offset) +
                layout.worker_floats * size_t(w);
@@ -101,7 +112,7 @@ struct Attend {
         c.tile = kAttendQueriesMax, c.n_tiles = (c.vectors + c.tile - 1) / c.tile;
         c.partition_first = first(c.position) / kPartition;
         c.n_partitions =
-            std::max(0, last(c.position + c.n_rows - 1)) / kPartition - c.partition_first + 1;
+            c.n_rows == 0 ? 0 : std::max(0, last_of(c)) / kPartition - c.partition_first + 1;
         return c;
     }
 
@@ -181,9 +192,9 @@ struct Attend {
             t.q[v - begin] = q.row(c.row + row) + int64_t(head) * p.head_dim;
             t.out[v - begin] = out.row(c.row + row) + int64_t(head) * p.head_dim;
             t.first[v - begin] = first(at);
-            t.last[v - begin] = last(at);
+            t.last[v - begin] = last(c.row + row, at);
         }
-        t.lo = t.first[0], t.hi = t.last[t.n - 1];
+        t.lo = t.first[0], t.hi = *std::max_element(t.last, t.last + t.n);
         return t;
     }
 
@@ -287,7 +298,8 @@ class AttendMergeStep final : public CpuStep {
         float* o = a.out.row(c.row + vector / g) + int64_t(kv * g + vector % g) * dim;
         float m = -INFINITY, l = 0.0f;
         memset(o, 0, size_t(dim) * 4);
-        for (int s = a.first(at) / kPartition; s <= a.last(at) / kPartition; s++) {
+        const int last = a.last(c.row + vector / g, at);
+        for (int s = a.first(at) / kPartition; s <= last / kPartition; s++) {
             const float* from =
                 a.partial(c, kv, vector) + int64_t(s - c.partition_first) * (dim + 2);
             a.table.attend_merge(&m, &l, o, from[0], from[1], from + 2, dim);
@@ -304,8 +316,8 @@ void add_attend_steps(StepList& steps, const StepArgs& a) {
     const AttendParams& p = a.node.params.attend;
     const KvStore& store = a.graph.value(a.node.in[0]).kv;
     const AttendLayout layout = attend_layout(p, store, a.graph.rows_max(a.node.rows), a.n_threads);
-    const Attend attend = {a.table,  a.node.rows, p,         store,      a.in[1],
-                           a.out[0], layout,      a.scratch, a.n_threads};
+    const Attend attend = {a.table, a.node.rows, p,      store,     a.in[1],
+                           a.in[2], a.out[0],    layout, a.scratch, a.n_threads};
     auto step = std::make_unique<AttendStep>(attend, a.node.layer);
     auto merge = std::make_unique<AttendMergeStep>(*step, a.node.layer);
     steps.push_back(std::move(step)), steps.push_back(std::move(merge));

@@ -41,16 +41,24 @@ class GluStep final : public RowStep {
         : RowStep(a, 4 * a.graph.value(a.node.out[0]).width), gate_(a.in[0]), up_(a.in[1]),
           out_(a.out[0]), p_(a.node.params.glu),
           n_(int(a.graph.value(a.node.out[0]).width) / (p_.groups > 0 ? p_.groups : 1)),
-          kind_(p_.activation == Activation::silu ? GluKind::silu : GluKind::gelu_tanh) {}
+          kind_(kind(p_.activation)) {}
 
   private:
     void row_step(const RunInfo&, int row, int) const override {
         const float* gate = gate_.row(row);
         if (p_.groups == 0)
-            return table_.glu(gate, up_.row(row) + p_.up_offset, out_.row(row), n_, kind_);
+            return table_.glu(gate, up_.data ? up_.row(row) + p_.up_offset : nullptr, out_.row(row),
+                              n_, kind_);
         for (int g = 0; g < p_.groups; g++)
             table_.glu(gate + 2 * g * n_, gate + (2 * g + 1) * n_, out_.row(row) + g * n_, n_,
                        kind_);
+    }
+    static GluKind kind(Activation activation) {
+        switch (activation) {
+            case Activation::silu: return GluKind::silu;
+            case Activation::sigmoid: return GluKind::sigmoid;
+            default: return GluKind::gelu_tanh;
+        }
     }
     RowView gate_, up_, out_;
     GluParams p_;

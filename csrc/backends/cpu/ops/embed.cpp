@@ -1,4 +1,8 @@
 // Rows of embedding tables.
+#include <string.h>
+
+#include <algorithm>
+
 #include "backends/cpu/lane_pack.h"
 #include "backends/cpu/ops/row_step.h"
 #include "core/expand.h"
@@ -24,17 +28,22 @@ class EmbedStep final : public RowStep {
   public:
     explicit EmbedStep(const StepArgs& a)
         : RowStep(a, a.graph.value(a.node.out[0]).width),
-          embedding_(a.graph.value(a.node.in[0]).tensor), tokens_(a.in[1]), out_(a.out[0]),
-          scale_(a.node.params.embed.scale) {}
+          embedding_(a.graph.value(a.node.in[0]).tensor), tokens_(a.in[1]), media_(a.in[2]),
+          out_(a.out[0]), scale_(a.node.params.embed.scale) {}
 
   private:
     void row_step(const RunInfo&, int row, int) const override {
-        take_row(embedding_, token(tokens_, row), out_.row(row));
+        const int32_t id = token(tokens_, row);
+        if (id < 0) {
+            memcpy(out_.row(row), media_.row(-1 - id), size_t(embedding_.width) * sizeof(float));
+            return;
+        }
+        take_row(embedding_, id, out_.row(row));
         if (scale_ != 1.0f)
             table_.scale(out_.row(row), scale_, out_.row(row), int(embedding_.width));
     }
     Tensor embedding_;
-    RowView tokens_, out_;
+    RowView tokens_, media_, out_;
     float scale_;
 };
 
@@ -49,7 +58,7 @@ class PerLayerEmbedStep final : public RowStep {
   private:
     void row_step(const RunInfo&, int row, int worker) const override {
         float* branch = scratch_ + int64_t(worker) * p_.width;
-        take_row(embedding_, token(tokens_, row), out_.row(row));
+        take_row(embedding_, std::max(0, token(tokens_, row)), out_.row(row));
         for (int l = 0; l < p_.n_layers; l++) {
             float* e = out_.row(row) + int64_t(l) * p_.width;
             table_.scale(proj_.row(row) + int64_t(l) * p_.width, p_.proj_scale, branch, p_.width);

@@ -29,6 +29,9 @@ AddSteps steps_of(Op op) {
         case Op::concat: return add_step<make_elementwise_step>;
         case Op::kv_store: return add_step<make_kv_store_step>;
         case Op::attend: return add_attend_steps;
+        case Op::attend_local:
+        case Op::conv_causal: return add_step<make_sound_step>;
+        case Op::subsample: return add_subsample_steps;
         case Op::moe_route:
         case Op::moe_sum: return add_step<make_moe_step>;
         case Op::moe_matmul: return add_moe_matmul_steps;
@@ -58,6 +61,9 @@ size_t node_scratch(const Graph& graph, const Node& n, int n_threads) {
         case Op::centroid_head:
             return centroid_scratch(packed(2), n.params.centroid_head, rows, n_threads).bytes;
         case Op::moe_matmul: return moe_scratch(packed(0), n.params.moe, rows).bytes;
+        case Op::subsample:
+            return subsample_scratch(n.params.subsample, graph.value(n.in[0]).width, n_threads)
+                .bytes;
         case Op::per_layer_embed:
             return size_t(n.params.per_layer_embed.width) * 4 * size_t(n_threads);
         default: return 0;

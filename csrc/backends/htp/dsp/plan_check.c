@@ -186,6 +186,8 @@ static int check_qkv(struct check* c) {
 static int check_attend(struct check* c) {
     const AttendParams p = c->op->params.attend;
     const struct htp_tensor* cache = &c->op->in[0];
+    // The kernel does not look at `until`.
+    if (c->op->in[2].layout != HTP_ABSENT) return no(c, HTP_WHY_OPERAND, 2, 1, 0);
     if (within(c, 0, p.n_heads, 1, HEADS_MAX) || within(c, 1, p.n_kv_heads, 1, p.n_heads) ||
         within(c, 2, p.head_dim, 1, HEAD_DIM_MAX) || within(c, 3, p.window, 0, 1 << 30) ||
         within(c, 6, p.past_only, 0, 1))
