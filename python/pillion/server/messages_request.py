@@ -7,7 +7,7 @@ from typing import Any
 
 from ..arguments import check_bool, check_int, check_text, shown, wrong
 from ..errors import UsageError
-from .parts import ChatCall
+from .parts import ChatCall, data_url
 
 Body = Mapping[str, Any]
 
@@ -161,7 +161,7 @@ def _part(where: str, block: Body) -> dict[str, Any]:
     if not isinstance(source, Mapping) or kind not in ("base64", "url"):
         wrong(f"{where}.source", source, "{'type': 'base64', 'media_type': …, 'data': …}")
     if kind == "url":
-        url = check_text(f"{where}.source.url", source.get("url"))
+        url = data_url(f"{where}.source.url", source.get("url"))
     else:
         media_type = check_text(f"{where}.source.media_type", source.get("media_type", "image/*"))
         data = check_text(f"{where}.source.data", source.get("data"))

@@ -13,7 +13,7 @@ from typing import Any
 from ..arguments import check_bool, check_int, check_text, shown, wrong
 from ..errors import UsageError
 from ..media.parts import has_media
-from .parts import ChatCall
+from .parts import ChatCall, data_url
 
 Body = Mapping[str, Any]
 
@@ -173,9 +173,8 @@ def _content(where: str, content: Any) -> Any:
     parts = []
     for at, part in enumerate(content):
         kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind == "input_image" and part.get("image_url") is None:
-            what = "file_id" if part.get("file_id") is not None else "no image_url"
-            raise UsageError(f"{where}[{at}] has {what}; this server reads image_url with data")
+        if kind == "input_image":
+            data_url(f"{where}[{at}].image_url", part.get("image_url"))
         if kind in _MEDIA:
             parts.append(dict(part))
         else:
