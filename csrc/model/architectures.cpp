@@ -36,6 +36,10 @@ const Architecture& find_architecture(const GgufFile& file) {
     const std::string name(file.string("general.architecture"));
     for (const Architecture* a : kArchitectures)
         if (has_name(*a, name)) return *a;
+    if (name == "clip")
+        file.fail(Status::unsupported_model,
+                  "it is an mmproj file, the towers for images and sound of a model, and no model "
+                  "itself; give it as the mmproj of its model");
     for (const Architecture* a : kArchitectures)
         if (const char* advice = a->advice ? a->advice(name) : nullptr)
             file.fail(Status::unsupported_model, "architecture '%s' is not supported; %s",

@@ -78,6 +78,20 @@ const char* exact_because(const GgufTensor& t) {
     return nullptr;
 }
 
+bool contains(std::string_view s, std::string_view part) {
+    return s.find(part) != std::string_view::npos;
+}
+
+// The same of an mmproj file, where readers of all programs take these for F32.
+const char* exact_in_towers_because(const GgufTensor& t) {
+    if (contains(t.name, "position_embd")) return "position table";
+    if (contains(t.name, "conv1d") || contains(t.name, "conv_dw")) return "convolution";
+    if (begins_with(t.name, "a.input_projection")) return "projection of a convolution";
+    return exact_because(t);
+}
+
+bool is_patch_embedding(const GgufTensor& t) { return ends_with(t.name, "patch_embd.weight"); }
+
 // True for the first and last eighth of the layers and every third layer between: they get more
 // bits, as in llama.cpp's "M" mixes.
 bool favoured(size_t i, size_t n) { return i < n / 8 || i >= 7 * n / 8 || (i - n / 8) % 3 == 2; }
@@ -133,7 +147,8 @@ std::string quantize_types() {
 }
 
 Quantization::Quantization(const std::string& path, const QuantizeOptions& options)
-    : file_(GgufFile::open(path)), options_(options) {
+    : file_(GgufFile::open(path)), options_(options),
+      has_towers_(file_.string("general.architecture", "") == "clip") {
     if (options_.n_threads < 0)
         fail(Status::invalid_argument, "n_threads %d must not be negative", options_.n_threads);
     if (options_.n_threads == 0) options_.n_threads = usable_cpus();
@@ -175,13 +190,14 @@ void Quantization::plan() {
 void Quantization::choose(PlannedTensor& t, size_t nth, size_t n_layers) const {
     const FileType& type = file_type(options_.type);
     const GgufTensor& s = *t.source;
-    if (const char* why = exact_because(s)) {
+    if (const char* why = stays_because(s)) {
+        if (has_towers_ && is_float(s.dtype)) t.target = DType::f32;
         t.reason = why;
         return;
     }
     t.target = type.base;
     const auto prefer = [&](DType d, const char* why) { t.target = d, t.reason = why; };
-    if (!options_.pure && !is_float(type.base)) {
+    if (!options_.pure && !is_float(type.base) && !has_towers_) {
         const bool head = s.name == "output.weight" ||
                           (s.name == "token_embd.weight" && !file_.find_tensor("output.weight"));
         const bool v = ends_with(s.name, "attn_v.weight"),
@@ -205,6 +221,13 @@ void Quantization::choose(PlannedTensor& t, size_t nth, size_t n_layers) const {
     if (s.dims[0] % info(t.target).block) t.target = DType::f16;
     t.reason =
         "rows of " + std::to_string(s.dims[0]) + " are no whole blocks of " + info(wanted).name;
+}
+
+const char* Quantization::stays_because(const GgufTensor& t) const {
+    if (!has_towers_) return exact_because(t);
+    if (is_patch_embedding(t) && file_type(options_.type).base != DType::f16)
+        return "patch embedding";
+    return exact_in_towers_because(t);
 }
 
 // The tensors that a pattern means. A tensor's full name means that tensor; any other pattern is a
@@ -232,7 +255,7 @@ void Quantization::override_types() {
         bool fits = false;
         for (PlannedTensor* t : meant(pattern)) {
             const std::string name = printable(t->source->name);
-            if (exact_because(*t->source)) {
+            if (stays_because(*t->source)) {
                 exact = t->source;
                 continue;
             }
@@ -245,7 +268,7 @@ void Quantization::override_types() {
         }
         if (!fits && exact)
             fail(Status::invalid_argument, "tensor %s stays as it is (%s)",
-                 printable(exact->name).c_str(), exact_because(*exact));
+                 printable(exact->name).c_str(), stays_because(*exact));
         if (!fits)
             fail(Status::invalid_argument, "no tensor is called %s", printable(pattern).c_str());
     }

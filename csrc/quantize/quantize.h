@@ -44,6 +44,8 @@ class Quantization {
 
   private:
     void plan();
+    // Why a tensor keeps its type (in an mmproj file: is F32); null if it does not.
+    const char* stays_because(const GgufTensor& t) const;
     void choose(PlannedTensor& t, size_t nth_layer_of_its_kind, size_t n_layers) const;
     std::vector<PlannedTensor*> meant(const std::string& pattern);
     void override_types();
@@ -56,6 +58,7 @@ class Quantization {
 
     GgufFile file_;
     QuantizeOptions options_;
+    bool has_towers_ = false;  // an mmproj file
     std::vector<PlannedTensor> tensors_;
     // by tensor name: [matrices, inputs]
     std::vector<std::pair<std::string_view, std::vector<float>>> importance_;

@@ -135,3 +135,12 @@ def test_pillion_beside_llama_needs_llama():
         "compare_llama_parallel.py", "--model", TARGET, "--batched-bench", "x", "--accept", 1
     )
     assert done.returncode == 2 and "--accept needs --draft" in done.stderr
+
+
+def test_synthetic_towers_have_the_published_shapes(pillion, tmp_path):
+    out = tmp_path / "mmproj.gguf"
+    done = run("make_synthetic_mmproj.py", out, "--size", "12b", "--type", "f16")
+    assert done.returncode == 0, done.stderr
+    assert "12b, f16, 122 MB" in done.stdout and out.stat().st_size == 122030880
+    with pillion.Mmproj(out) as towers:
+        assert towers.has_vision and towers.has_audio and towers.n_embd == 3840

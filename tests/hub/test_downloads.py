@@ -2,6 +2,7 @@
 the next call goes on from there."""
 
 import errno
+import re
 import shutil
 import threading
 from collections import namedtuple
@@ -99,7 +100,7 @@ def test_a_beginning_longer_than_the_file(pull, standin, cache, pillion, refused
     part = blob.with_name(f"{blob.name}.incomplete")
     part.write_bytes(blob.read_bytes() + b"more")
     blob.unlink()
-    assert "10427300 bytes" in refused(pillion.ChecksumError, pull, PAIR)
+    assert "10427556 bytes" in refused(pillion.ChecksumError, pull, PAIR)
     assert pull(PAIR, drafter=None).path.exists()
 
 
@@ -143,7 +144,8 @@ def test_the_disk_fills_up(pull, cache, pillion, refused, monkeypatch):
 
     monkeypatch.setattr(Download, "_take", full)
     sentence = refused(pillion.DiskFullError, pull, PAIR)
-    assert "is full after 1.9 MiB" in sentence and "which are kept" in sentence
+    after = re.search(r"is full after ([0-9.]+) MiB of", sentence)  # a piece may end behind it
+    assert 1.9 <= float(after[1]) < 2.5 and "which are kept" in sentence
     assert unfinished(cache)
     monkeypatch.undo()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import typer
@@ -74,6 +75,16 @@ def quantize(
             if done.seconds
             else ""
         )
+    )
+    for (kind, reason), count in _fallbacks(done).items():
+        what = "1 tensor is" if count == 1 else f"{count} tensors are"
+        typer.echo(f"  {what} {kind}: {reason}")
+
+
+def _fallbacks(report: QuantizeReport) -> Counter[tuple[str, str]]:
+    """(type, reason) of matrices whose rows do not fit the type asked for."""
+    return Counter(
+        (one.target_type, one.reason) for one in report.tensors if one.reason.startswith("rows of ")
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelFileError, UnsupportedModelError
+from ..mmproj import Mmproj
 from .audio_towers import AudioFrames, Conformer
 from .checkpoint import Checkpoint, Source
 from .gemma4 import Gemma4
@@ -56,11 +57,13 @@ def write_mmproj(
                 **keys,
             }
         )
-        for wanted, tensor in planned:
-            file.add(wanted.placed, wanted.stored or wanted.shape, _type(wanted, kind))
+        for wanted, _ in planned:
+            file.add(wanted.placed, wanted.stored or wanted.shape, type_in_file(wanted, kind))
         file.begin_data(_check)
         each = (
-            Planned(tensor, _type(wanted, kind), _change(wanted, tensor), wanted.kind == BOUND)
+            Planned(
+                tensor, type_in_file(wanted, kind), _change(wanted, tensor), wanted.kind == BOUND
+            )
             for wanted, tensor in planned
         )
         write_tensors(file, list(each), n_threads, progress)
@@ -174,7 +177,8 @@ def _check_bounds(planned: list[tuple[Wanted, Source]]) -> None:
             )
 
 
-def _type(wanted: Wanted, kind: str) -> str:
+def type_in_file(wanted: Wanted, kind: str) -> str:
+    """Of a tensor, in a file of that kind."""
     if wanted.kind == PATCH:
         return "f16" if kind == "f16" else "f32"
     exact = wanted.kind in (EXACT, BOUND)
@@ -189,7 +193,5 @@ def _change(wanted: Wanted, tensor: Source) -> Change | None:
 
 
 def _check(path: Path) -> None:
-    """Our own reader takes the file."""
-    from ..inspection import read_header
-
-    read_header(path)
+    """Our own reader takes the file: all tensors there, all shapes right."""
+    Mmproj(path, n_threads=1).close()

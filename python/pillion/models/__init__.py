@@ -1,5 +1,5 @@
-"""The pair that comes with the package, for `pillion demo` and the tests: a tiny Gemma 4 that read
-the Bible, and its drafter."""
+"""The models that come with the package, for `pillion demo` and the tests: a tiny Gemma 4 that read
+the Bible, its drafter, and its eyes and ears."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ embeddings."""
 TINY_ASSISTANT = _file("tiny-assistant.gguf")
 """Its drafter: 0.8 million parameters, centroid head; about half of its drafts are accepted at
 three a round."""
+
+TINY_MMPROJ = _file("tiny-mmproj.gguf")
+"""Its towers: they name handwritten and spoken digits, with 70 soft tokens a picture."""
 
 GENESIS = _file("genesis.txt")
 """Two chapters of plain English (public domain), a text for benchmarks."""
