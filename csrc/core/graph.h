@@ -31,7 +31,7 @@ class Graph {
     Value weight(const Tensor& tensor);
     Value kv(const KvStore& store);
     Value input_tokens(const Tensor& tokens, const char* name = "tokens");  // i32 [rows_max]
-    Value input(const Tensor& rows, const char* name);  // f32 [rows_max, width]
+    Value input(const Tensor& rows, const char* name);                      // f32 [rows_max, width]
     // The op that makes `value` writes it into the caller's buffer instead of scratch.
     void output(Value value, const Tensor& destination, const char* name);
 

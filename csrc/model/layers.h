@@ -13,8 +13,8 @@ namespace pillion {
 //     attention.project_kv(y);
 //     narrow(g, x, y);
 //
-// before attend(y), whose queries are then of the wanted rows alone. Those see no row ahead: rows of
-// an image that do have no output.
+// before attend(y), whose queries are then of the wanted rows alone. Those see no row ahead: rows
+// of an image that do have no output.
 class SelfAttention {
   public:
     SelfAttention(Graph& g, const Model& model, const GraphInputs& in, int l, Value rope);
