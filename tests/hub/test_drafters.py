@@ -154,7 +154,6 @@ def test_an_llm_by_name(pillion, of_hub, tiny_target):
         "gemma-4-alone-it-assistant-Q8_0.gguf",
         "gemma-4-tiny-it-Q4_0.gguf",
         "gemma-4-tiny-it-assistant-Q4_0.gguf",
-        "mmproj-F16.gguf",  # the towers for images and sounds come along
     }
 
 

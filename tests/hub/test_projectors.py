@@ -1,64 +1,116 @@
-"""The mmproj file of a model, from its repository."""
+"""The mmproj file of a model on the hub: which one comes, and that the header decides."""
+
+import json
+import shutil
 
 import hub_standin
+import media_files
 import pytest
-from hub_standin import ALONE, PAIR
+from hub_standin import PAIR
+from made_files import remade
 
-import pillion as pillion_package
-
-
-def projector(standin, repo, name, **more):
-    path = standin.folder / repo / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    about = {"general.architecture": "clip", "general.type": "mmproj", **more}
-    path.write_bytes(hub_standin.gguf(**about))
+TARGET = "gemma-4-tiny-it-Q4_0.gguf"
 
 
-def test_it_comes_when_it_is_asked_for(pull):
-    assert pull(PAIR).mmproj is None and pull(PAIR).no_mmproj == "none was asked for"
+@pytest.fixture
+def put(standin, pillion):
+    """Puts the embedded towers, or another file, into PAIR under a name."""
+    from pillion.models import TINY_MMPROJ
+
+    (standin.folder / PAIR / "mmproj-F16.gguf").unlink()
+
+    def call(name, source=TINY_MMPROJ):
+        path = standin.folder / PAIR / name
+        path.parent.mkdir(exist_ok=True)
+        return shutil.copy(source, path)
+
+    return call
+
+
+def test_only_on_demand(pull, put):
+    put("mmproj-BF16.gguf")
+    found = pull(PAIR)
+    assert found.mmproj is None and found.no_mmproj == "none was asked for"
     found = pull(PAIR, mmproj="auto")
-    assert found.mmproj.name == "mmproj-F16.gguf" and found.no_mmproj == ""
-    assert found.mmproj.parent == found.path.parent  # where LLM(path) looks for it
+    assert found.mmproj.name == "mmproj-BF16.gguf" and found.no_mmproj == ""
+    assert found.mmproj.parent == found.path.parent
     assert found.as_dict()["mmproj"] == str(found.mmproj)
 
 
-def test_a_repository_without_one(pull):
-    found = pull(ALONE, mmproj="auto", drafter=None)
-    assert found.mmproj is None and found.no_mmproj == f"{ALONE} has no mmproj file that fits"
+def test_exact_and_small_first(pull, put):
+    for name in ("mmproj-F32.gguf", "mmproj-Q8_0.gguf", "sub/mmproj-BF16.gguf", "mmproj-F16.gguf"):
+        put(name)
+    assert pull(PAIR, mmproj="auto").mmproj.name == "mmproj-F16.gguf"
+    assert pull(PAIR, mmproj="*Q8_0*").mmproj.name == "mmproj-Q8_0.gguf"
 
 
-def test_the_type_and_the_width_decide(pull, standin):
-    for name in ("mmproj-F32.gguf", "mmproj-Q8_0.gguf", "deep/mmproj-BF16.gguf"):
-        projector(standin, PAIR, name, **{"clip.vision.projection_dim": 192})
-    projector(standin, PAIR, "mmproj-BF16.gguf", **{"clip.vision.projection_dim": 1536})
-    projector(standin, PAIR, "mmproj-F16.gguf", **{"clip.audio.projection_dim": 192})
-    options = {"drafter": None}
-    assert pull(PAIR, mmproj="auto", **options).mmproj.name == "mmproj-F16.gguf"
-    (standin.folder / PAIR / "mmproj-F16.gguf").unlink()
-    assert pull(PAIR, mmproj="auto", revision="main", **options).mmproj.name == "mmproj-Q8_0.gguf"
+def test_the_header_decides(pull, put, tmp_path):
+    put("mmproj-BF16.gguf", media_files.mmproj("tiny-mm-e2b"))
+    found = pull(PAIR, mmproj="auto")
+    assert found.mmproj is None and found.no_mmproj == f"{PAIR} has no mmproj file that fits"
+    from pillion.models import TINY_MMPROJ
+
+    other = tmp_path / "gemma3.gguf"
+    remade(TINY_MMPROJ, other, {"clip.vision.projector_type": "gemma3"})
+    put("mmproj-F16.gguf", other)
+    assert pull(PAIR, mmproj="auto").mmproj is None
+    put("mmproj-Q8_0.gguf")
+    assert pull(PAIR, mmproj="auto").mmproj.name == "mmproj-Q8_0.gguf"
 
 
-def test_one_by_name(pull, standin, tmp_path):
-    projector(standin, PAIR, "mmproj-Q8_0.gguf")
-    options = {"drafter": None}
-    for wanted in ("mmproj-Q8_0.gguf", "*Q8_0.gguf"):
-        assert pull(PAIR, mmproj=wanted, **options).mmproj.name == "mmproj-Q8_0.gguf"
-    mine = tmp_path / "mine.gguf"
-    mine.write_bytes(b"GGUF")
-    assert pull(PAIR, mmproj=mine, **options).mmproj == mine
-    assert pull(PAIR, mmproj=str(mine), **options).mmproj == mine
-    with pytest.raises(pillion_package.NotOnHubError, match="has no GGUF file mmproj-Q2_K.gguf"):
-        pull(PAIR, mmproj="mmproj-Q2_K.gguf", **options)
-    with pytest.raises(pillion_package.NotOnHubError, match="is no mmproj file"):
-        pull(PAIR, mmproj="gemma-4-tiny-it-Q4_0.gguf", **options)
-    with pytest.raises(pillion_package.UsageError, match="mmproj is 5"):
-        pull(PAIR, mmproj=5, **options)
+def test_models_without_towers(pull, standin):
+    llama = hub_standin.gguf(**{"general.architecture": "llama"})
+    (standin.folder / "o/llama").mkdir(parents=True)
+    (standin.folder / "o/llama/model.gguf").write_bytes(llama)
+    sentence = "there are towers for Gemma 4, and this is llama"
+    assert pull("o/llama", mmproj="auto").no_mmproj == sentence
 
 
-def test_an_llm_that_wants_none(pillion, standin, cache):
+def test_wrong_names(pull, put, pillion):
+    put("mmproj-BF16.gguf")
+    with pytest.raises(pillion.NotOnHubError, match="is no mmproj file"):
+        pull(PAIR, mmproj=TARGET)
+    with pytest.raises(pillion.NotOnHubError, match="has no GGUF file"):
+        pull(PAIR, mmproj="none.gguf")
+    with pytest.raises(pillion.UsageError, match="mmproj is 7"):
+        pull(PAIR, mmproj=7)
+
+
+def test_list_shows_what_it_belongs_to(pull, put, cache):
+    from pillion import hub
+
+    put("mmproj-BF16.gguf")
+    found = pull(PAIR, mmproj="auto")
+    rows = {row.name: row for row in hub.list_cached(cache)}
+    towers, target = rows[f"{PAIR}:mmproj-BF16.gguf"], rows[f"{PAIR}:{TARGET}"]
+    assert (towers.kind, towers.width, towers.path) == ("mmproj", 192, found.mmproj)
+    assert towers.pairs_with == (target.name,) and towers.name in target.pairs_with
+
+
+def test_the_commands(pillion_says, put):
+    put("mmproj-BF16.gguf")
+    code, out, _ = pillion_says("pull", PAIR, "--mmproj", "none", "--json")
+    assert code == 0 and json.loads(out)["mmproj"] is None
+    code, out, _ = pillion_says("pull", PAIR)
+    assert code == 0 and out.splitlines()[-1].endswith("mmproj-BF16.gguf")
+    code, out, _ = pillion_says("list")
+    line = next(line for line in out.splitlines() if "  mmproj-BF16.gguf  " in line)
+    assert line.rstrip().endswith(TARGET)
+
+
+def test_an_llm_by_name(pillion, put, standin, cache):
+    put("mmproj-BF16.gguf")
     options = {"endpoint": standin.url, "cache_dir": cache, "n_ctx": 64}
     with pillion.LLM.from_pretrained(PAIR, mmproj=None, **options) as llm:
         assert llm.media.towers.path is None
     assert not list(cache.rglob("mmproj*"))
     with pillion.LLM.from_pretrained(PAIR, **options) as llm:
-        assert llm.media.towers.path.name == "mmproj-F16.gguf" and not llm.media.towers.loaded
+        assert llm.media.towers.path.name == "mmproj-BF16.gguf" and not llm.media.towers.loaded
+        assert llm.media.towers.kinds == {"image", "audio"} and not llm.media.towers.loaded
+
+
+def test_a_file_of_this_disk(pull, tmp_path):
+    mine = tmp_path / "mine.gguf"
+    mine.write_bytes(b"GGUF")
+    for given in (mine, str(mine)):
+        assert pull(PAIR, mmproj=given, drafter=None).mmproj == mine

@@ -100,6 +100,8 @@ def summary(pulled: Pulled) -> list[str]:
         lines.append(f"drafter: {pulled.drafter}")
     elif pulled.kind == "target":
         lines.append(f"no drafter: {pulled.no_drafter}")
+    if pulled.mmproj is not None:
+        lines.append(f"mmproj: {pulled.mmproj}")
     return lines
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import NotOnHubError
+from ..errors import ModelFileError, NotOnHubError
 from ..gguf_head import head_of
+from ..mmproj_file import fits
 from .choosing import Choice, choices, choose, matches
 from .client import Hub
+from .drafters import TARGETS
 from .fetching import Progress, fetch, head
 from .listing import Listing
 from .names import Name
@@ -28,15 +30,23 @@ class FoundMmproj:
 def find(hub: Hub, listing: Listing, target: Path, progress: Progress | None) -> FoundMmproj:
     """Brings the mmproj file of a target that is in the cache, if its repository has one."""
     facts = head_of(target)
-    width = None if facts is None else facts.width
+    if facts is None or facts.architecture not in TARGETS or facts.width is None:
+        what = facts.architecture if facts is not None else None
+        return FoundMmproj(reason=f"there are towers for Gemma 4, and this is {what or 'unknown'}")
     for one in sorted(_projectors(listing), key=_rank):
         if len(one.files) != one.n_parts:
             continue
         about = head(hub, listing, one.files[0])
         if about is None or about.kind != "mmproj":
             continue
-        if width is None or about.width in (None, width):
-            return FoundMmproj(fetch(hub, listing, one, progress)[0])
+        if about.width != facts.width:
+            continue
+        try:
+            paths = fetch(hub, listing, one, progress)
+        except ModelFileError:
+            continue
+        if fits(paths[0], facts.width):
+            return FoundMmproj(paths[0])
     return FoundMmproj(reason=f"{listing.repo} has no mmproj file that fits")
 
 
