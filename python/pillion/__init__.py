@@ -58,6 +58,7 @@ from .errors import (
 from .importance_matrix import ImatrixSummary, imatrix
 from .llm.llm import LLM
 from .mmproj import Mmproj
+from .mmproj_file import find_mmproj
 from .model import Metadata, Model
 from .pair import Pair, PairStats, Round
 from .placement import Placed, device
@@ -138,6 +139,7 @@ __all__ = [
     "constrained_token",
     "device",
     "find_drafter",
+    "find_mmproj",
     "hub",
     "imatrix",
     "join",

@@ -398,15 +398,13 @@ class OpCase:
         params=None,
         pos=0,
         only_run=False,
-        cpu_only=False,
         in_order=False,
         whole=False,
     ):
-        """only_run: its rows are those of the run, never the out rows. cpu_only: other devices
-        refuse it though they have the op. in_order: a row depends on its neighbours, so that only
-        runs of the same first rows are equal. whole: its rows depend on each other; it runs on all
-        of them."""
-        self.cpu_only, self.in_order, self.whole = cpu_only, in_order, whole
+        """only_run: its rows are those of the run, never the out rows. in_order: a row depends on
+        its neighbours, so that only runs of the same first rows are equal. whole: its rows depend
+        on each other; it runs on all of them."""
+        self.in_order, self.whole = in_order, whole
         self.op, self.inputs, self.params, self.pos, self.only_run = (
             op,
             inputs,
@@ -442,6 +440,12 @@ def embed_op_cases():
             yield OpCase(
                 "embed", name, {"table": table, "tokens": tokens}, {"scale": scale}, only_run=True
             )
+        if dtype in ("f32", "q8_0", "q4_0"):
+            mixed = tokens.copy()
+            for row in range(1, MAX_ROWS, 3):
+                mixed[row] = -1 - rng("media", dtype, row).integers(0, row + 1)
+            inputs = {"table": table, "tokens": mixed, "media": _normal("rows", width=width)}
+            yield OpCase("embed", f"{dtype}-media", inputs, {"scale": 45.25}, only_run=True)
     for dtype, width, n_layers, norm in (
         ("f32", 5, 3, True),
         ("q8_0", 32, 5, True),
@@ -451,7 +455,8 @@ def embed_op_cases():
     ):
         inputs = {
             "table": Weight(dtype, width * n_layers, 50, use="table", mapped=n_layers == 4),
-            "tokens": rng("ple", width).integers(0, 50, (MAX_ROWS, 1), dtype=np.int32),
+            # below 0: a row of a medium, which has row 0
+            "tokens": rng("ple", width).integers(-9, 50, (MAX_ROWS, 1), dtype=np.int32),
             "proj": _normal("proj", width, width=width * n_layers, scale=3),
             "norm": _vector("ple norm", width, width=width) if norm else None,
         }
@@ -773,7 +778,7 @@ def until_case(name, store, q, params, pos, length):
     until[10:30] = pos + 29
     until[:2] = pos + 40
     inputs = {"cache": store, "q": q, "until": until.astype(np.int32)[:, None]}
-    return OpCase("attend", f"{name}-until", inputs, params, pos, cpu_only=True)
+    return OpCase("attend", f"{name}-until", inputs, params, pos)
 
 
 # (lowest, highest) of input and output: none, some, the input alone, a value for all

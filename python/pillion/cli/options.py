@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from .. import find_drafter
+from ..media.budget import BUDGETS, DEFAULT, ImageTokens
 from ..pair import DRAFT_MAX, LOOKUP, Draft
 from .console import fail, read_text
 
@@ -27,6 +28,19 @@ DrafterOption = typer.Option(
     "itself; none; with -hf also OWNER/NAME[:QUANT]. Without it: as auto, but none where there are "
     "several.",
     show_default=False,
+)
+MmprojOption = typer.Option(
+    None,
+    "-mm",
+    "--mmproj",
+    help="The model's eyes and ears: an mmproj file; auto: the one beside the model; none; with "
+    "-hf also a file of the repository. Without it: as auto.",
+    show_default=False,
+)
+ImageTokensOption = typer.Option(
+    str(DEFAULT),
+    "--image-tokens",
+    help="Most tokens of an image: 70, 140, 280, 560, 1120, or auto: as its pixels need.",
 )
 DraftOption = typer.Option(
     "auto", "--spec-draft-n-max", help="Drafts of a round, 0 to 8, or auto: as many as pay off."
@@ -113,6 +127,22 @@ def draft_options(
         "draft_sampling": sampling,
         "draft_device": device,
     }
+
+
+def media_options(mmproj: str | None, image_tokens: str) -> dict[str, Any]:
+    """The options for images and sounds as arguments of LLM."""
+    given = "auto" if mmproj is None else None if mmproj == "none" else mmproj
+    return {"mmproj": given, "image_tokens": token_budget(image_tokens)}
+
+
+def token_budget(text: str) -> ImageTokens:
+    """`--image-tokens` from the command line."""
+    if text == "auto":
+        return text
+    if text not in map(str, BUDGETS):
+        allowed = ", ".join(map(str, BUDGETS))
+        raise fail(f"--image-tokens is {text}; it can be {allowed}, or auto")
+    return int(text)
 
 
 def draft_count(text: str) -> Draft:

@@ -182,19 +182,22 @@ class LLM(TextCalls, Held):
         filename: str | None = None,
         *,
         drafter: Drafter | None = "auto",
+        mmproj: GivenMmproj = "auto",
         **options: Any,
     ) -> LLM:
         """Opens a model of the hub, or of its cache on this machine (extra `hub`).
 
         repo_id, filename: see `hub.pull`. drafter: "auto": the assistant in the repository or in
         its sister repository. OWNER/NAME[:FILE|QUANT]: that one. Else as for `LLM`.
+        mmproj: "auto": the mmproj file of the repository, which is fetched too. A file's name in
+        the repository: that one. Else as for `LLM`; None fetches and opens none.
         options: `additional_files`, `revision`, `token`, `cache_dir`, `endpoint` and
         `local_files_only` of `hub.pull`; `download_progress`, which is its `progress`; the rest
         goes to `LLM`.
 
         Raises what `hub.pull` and `LLM` raise.
         """
-        return open_pretrained(cls, repo_id, filename, drafter, options)
+        return open_pretrained(cls, repo_id, filename, drafter, mmproj, options)
 
     @property
     def context(self) -> Context:
