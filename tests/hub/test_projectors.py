@@ -96,3 +96,21 @@ def test_the_commands(pillion_says, put):
     code, out, _ = pillion_says("list")
     line = next(line for line in out.splitlines() if "  mmproj-BF16.gguf  " in line)
     assert line.rstrip().endswith(TARGET)
+
+
+def test_an_llm_by_name(pillion, put, standin, cache):
+    put("mmproj-BF16.gguf")
+    options = {"endpoint": standin.url, "cache_dir": cache, "n_ctx": 64}
+    with pillion.LLM.from_pretrained(PAIR, mmproj=None, **options) as llm:
+        assert llm.media.towers.path is None
+    assert not list(cache.rglob("mmproj*"))
+    with pillion.LLM.from_pretrained(PAIR, **options) as llm:
+        assert llm.media.towers.path.name == "mmproj-BF16.gguf" and not llm.media.towers.loaded
+        assert llm.media.towers.kinds == {"image", "audio"} and not llm.media.towers.loaded
+
+
+def test_a_file_of_this_disk(pull, tmp_path):
+    mine = tmp_path / "mine.gguf"
+    mine.write_bytes(b"GGUF")
+    for given in (mine, str(mine)):
+        assert pull(PAIR, mmproj=given, drafter=None).mmproj == mine

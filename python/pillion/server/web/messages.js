@@ -89,7 +89,9 @@ function userView(message, index) {
     node.append(editForm(message.content, (text) => resend(index, text), () => edit(-1)));
     return { node };
   }
-  node.append(el("div", { class: "text" }, message.content), el("div", { class: "actions" },
+  const said = el("div", { class: "said-by-user" }, mediaRow(message.media),
+    message.content ? el("div", { class: "text" }, message.content) : null);
+  node.append(said, el("div", { class: "actions" },
     iconButton("copy", "Copy", () => copyText(message.content)),
     iconButton("edit", "Edit", () => edit(index))));
   return { node };
