@@ -148,25 +148,25 @@ def cut_off(form):
     return data[: len(data) // 2]
 
 
-@pytest.mark.parametrize(
-    "data, reason",
-    [
-        (cut_off("JPEG"), "the image cannot be decoded: image file is truncated"),
-        (cut_off("PNG"), "cannot be decoded"),
-        (b"Just a text.\n", r"is no image that can be read: it begins with b'Just a text"),
-        (b"", "it is empty"),
-        (b"\0\0\0\x18ftypheic\0\0", "HEIC; save it as JPEG, PNG or WebP"),
-        (b"%PDF-1.7 ...", "it is a PDF"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
-        ("data:image/png;base64,A", "is not base64"),
-        ("data:image/png;base64,é", "is not base64"),
-        ("data:image/png;base64", "has a comma"),
-        ("https://example.com/a.png", "nothing is fetched from the net: download it"),
-        ("/no/such/file.png", "cannot be read: /no/such/file.png: No such file"),
-        (os.curdir, "cannot be read|no plain file"),
-        (17, "must be a path|must be a data URL"),
-    ],
-)
+NO_IMAGES = [
+    (cut_off("JPEG"), "the image cannot be decoded: image file is truncated"),
+    (cut_off("PNG"), "cannot be decoded"),
+    (b"Just a text.\n", r"is no image that can be read: it begins with b'Just a text"),
+    (b"", "it is empty"),
+    (b"\0\0\0\x18ftypheic\0\0", "HEIC; save it as JPEG, PNG or WebP"),
+    (b"%PDF-1.7 ...", "it is a PDF"),
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
+    ("data:image/png;base64,A", "is not base64"),
+    ("data:image/png;base64,é", "is not base64"),
+    ("data:image/png;base64", "has a comma"),
+    ("https://example.com/a.png", "nothing is fetched from the net: download it"),
+    ("/no/such/file.png", "cannot be read: /no/such/file.png: No such file"),
+    (os.curdir, "cannot be read|no plain file"),
+    (17, "must be a path|must be a data URL"),
+]
+
+
+@pytest.mark.parametrize("data, reason", NO_IMAGES, ids=range(len(NO_IMAGES)))
 def test_what_is_no_image_is_told(data, reason):
     with pytest.raises(MediaError, match=reason):
         read_image(data)
