@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from pillion import MediaError, UsageError
-from pillion.media import limits, read_image
+from pillion.media import media_limits, read_image
 from pillion.media.budget import budget_for, budget_of_detail, checked_budget
 
 
@@ -207,7 +207,7 @@ def test_limits_hold_before_anything_is_decoded(recwarn, tmp_path):
     assert not recwarn.list
     large = tmp_path / "large.png"
     with large.open("wb") as file:
-        file.truncate(limits.FILE_BYTES_MAX + 1)  # a hole: nothing is written
+        file.truncate(media_limits.FILE_BYTES_MAX + 1)  # a hole: nothing is written
     with pytest.raises(MediaError, match="50,000,001 bytes; at most 50,000,000"):
         read_image(large)
     with pytest.raises(MediaError, match="at most 50,000,000"):

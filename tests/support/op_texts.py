@@ -62,9 +62,7 @@ def embed(case):
     want = rows_of_table(case) * f32(case.params["scale"])
     if "media" in case.inputs:
         tokens = case.inputs["tokens"][:, 0]
-        want = np.where(
-            tokens[:, None] < 0, case.inputs["media"][np.maximum(-1 - tokens, 0)], want
-        )
+        want = np.where(tokens[:, None] < 0, case.inputs["media"][np.maximum(-1 - tokens, 0)], want)
     return {"y": (want, EPS * np.abs(want))}
 
 
