@@ -20,7 +20,6 @@ ALLOWED = {
     "model": ("core", "gguf"),
     "media": ("core", "gguf", "model"),
     "quantize": ("core", "gguf"),
-    "media": ("core", "gguf", "model"),
     "runtime": ("core", "gguf", "model"),
     "speculative": ("core", "gguf", "model", "runtime"),
     "api": (

@@ -43,6 +43,13 @@ Value Graph::input_tokens(const Tensor& tokens, const char* name) {
     return Value(values_.size()) - 1;
 }
 
+Value Graph::input_ids(const Tensor& ids, Rows rows, const char* name) {
+    PILLION_CHECK(ids.dtype == DType::i32 && ids.rows >= rows_max(rows));
+    const Value v = input(ids, name);
+    values_.back().dtype = DType::i32, values_.back().rows = rows;
+    return v;
+}
+
 Value Graph::input(const Tensor& rows, const char* name) {
     ValueInfo v;
     v.kind = ValueInfo::Kind::external;
@@ -153,6 +160,13 @@ Value Graph::rope_table(Value factors, const RopeTableParams& p) {
     return add_output(n, p.dims);
 }
 
+Value Graph::rope_grid(Value x, Value y, const RopeTableParams& p) {
+    Node& n = add_node(Op::rope_grid, x, {x, y});
+    PILLION_CHECK(p.dims % 4 == 0);
+    n.params.rope_table = p;
+    return add_output(n, p.dims);
+}
+
 Value Graph::scale(Value x, float s) {
     Node& n = add_node(Op::scale, x, {x});
     n.params.scale.scale = s;
@@ -179,9 +193,25 @@ Value Graph::norm_add(Value branch, Value weight, Value residual, float eps, flo
     return add_output(n, value(branch).width);
 }
 
+Value Graph::layer_norm(Value x, Value weight, Value bias, float eps) {
+    Node& n = add_node(Op::layer_norm, x, {x, weight, bias});
+    PILLION_CHECK(value(weight).width == value(x).width);
+    PILLION_CHECK(bias == kNone || value(bias).width == value(x).width);
+    n.params.layer_norm = {eps};
+    return add_output(n, value(x).width);
+}
+
 Value Graph::matmul(Value weight, Value x) {
     Node& n = add_node(Op::matmul, x, {weight, x});
     PILLION_CHECK(value(weight).width == value(x).width);
+    return add_output(n, value(weight).tensor.rows);
+}
+
+Value Graph::linear(Value weight, Value x, Value bias, const LinearParams& p) {
+    Node& n = add_node(Op::linear, x, {weight, x, bias});
+    PILLION_CHECK(value(weight).width == value(x).width);
+    PILLION_CHECK(bias == kNone || value(bias).width == value(weight).tensor.rows);
+    n.params.linear = p;
     return add_output(n, value(weight).tensor.rows);
 }
 
@@ -202,6 +232,14 @@ Value Graph::attend(Value cache, Value q, const AttendParams& p, Value until) {
     PILLION_CHECK(value(q).width == int64_t(p.n_heads) * p.head_dim);
     n.params.attend = p;
     return add_output(n, value(q).width);
+}
+
+Value Graph::attend_all(Value q, Value k, Value v, const AttendAllParams& p) {
+    Node& n = add_node(Op::attend_all, q, {q, k, v});
+    const int64_t width = int64_t(p.n_heads) * p.head_dim;
+    PILLION_CHECK(value(q).width == width && value(k).width == width && value(v).width == width);
+    n.params.attend_all = p;
+    return add_output(n, width);
 }
 
 Value Graph::attend_local(Value q, Value k, Value v, Value q_scale, Value relative,
@@ -279,6 +317,14 @@ Value Graph::moe_sum(Value x, Value gates, int64_t width, const MoeParams& p) {
 Value Graph::gather_rows(Value x) {
     if (x != kNone && value(x).rows == Rows::out) return x;
     Node& n = add_node(Op::gather_rows, Rows::out, {x});
+    return add_output(n, value(x).width);
+}
+
+Value Graph::pool_rows(Value x, Value ids, Value bias, Value scale, float factor) {
+    Node& n = add_node(Op::pool_rows, ids, {x, ids, bias, scale});
+    for (const Value v : {bias, scale})
+        PILLION_CHECK(v == kNone || value(v).width == value(x).width);
+    n.params.pool = {factor};
     return add_output(n, value(x).width);
 }
 

@@ -30,6 +30,8 @@ class Graph {
     // --- values from outside the graph ---
     Value weight(const Tensor& tensor);
     Value kv(const KvStore& store);
+    // i32 [rows_max or out_rows_max, width]
+    Value input_ids(const Tensor& ids, Rows rows, const char* name);
     Value input_tokens(const Tensor& tokens, const char* name = "tokens");  // i32 [rows_max]
     Value input(const Tensor& rows, const char* name);                      // f32 [rows_max, width]
     // The op that makes `value` writes it into the caller's buffer instead of scratch.
@@ -62,12 +64,19 @@ class Graph {
     // [rows, dims]: cos of dims/2 angles, then sin. factors: [dims/2] divisors of the frequencies,
     // >= 1e29 meaning frequency 0.
     Value rope_table(Value factors, const RopeTableParams& p);
+    // [rows, dims] of a place in a grid; x, y: i32 [rows, 1]. The first quarter of the pairs turns
+    // by x, the second by y. dims: a multiple of 4.
+    Value rope_grid(Value x, Value y, const RopeTableParams& p);
     Value scale(Value x, float s);
     Value add(Value a, Value b);
     Value norm(Value x, Value weight, float eps, float scale = 1.0f);  // rms(x; w) * scale
     // (residual + rms(branch; w)) * scale
     Value norm_add(Value branch, Value weight, Value residual, float eps, float scale);
+    // (x - mean) / sqrt(variance + eps) * weight + bias
+    Value layer_norm(Value x, Value weight, Value bias, float eps);
     Value matmul(Value weight, Value x);
+    // A matmul with bounds on x and on the result, and a bias between; the last two are optional.
+    Value linear(Value weight, Value x, Value bias, const LinearParams& p);
     // In place. k, v kNone: the layer has no keys of its own. A norm weight of kNone: that norm is
     // left out.
     void qkv_norm_rope(Value q, Value k, Value v, Value q_norm, Value k_norm, Value rope,
@@ -77,6 +86,9 @@ class Graph {
     // until (optional): i32 [rows, 1], the last position that each row sees if it lies ahead of the
     // row's own. All positions up to it must be stored before the op: an image is read in one run.
     Value attend(Value cache, Value q, const AttendParams& p, Value until = kNone);
+    // Attention without a cache: every row sees all rows of the op. q, k, v: [rows, n_heads *
+    // head_dim].
+    Value attend_all(Value q, Value k, Value v, const AttendAllParams& p);
     // Rows 0, 1, ... are the positions of one sound. q, k, v: [rows, n_heads * head_dim]; q_scale:
     // [head_dim]; relative: [window][n_heads * head_dim], by the distance to the position.
     Value attend_local(Value q, Value k, Value v, Value q_scale, Value relative,
@@ -99,6 +111,9 @@ class Graph {
     // Sum over n_used of gate * x.
     Value moe_sum(Value x, Value gates, int64_t width, const MoeParams& p);
     Value gather_rows(Value x);  // Rows::run -> Rows::out
+    // ((sum of the rows of x that ids names) * factor - bias) * scale. x: of Rows::run; ids: i32
+    // [rows, n], whose rows are those of the result. bias, scale: [width], optional.
+    Value pool_rows(Value x, Value ids, Value bias, Value scale, float factor);
     void softcap(Value x, float cap);
     // Index of the largest score, the lowest token id among equals: i32 [rows, 1]. ids: the token
     // of each score, one row of them per row or one row for all; kNone: a score's own index.

@@ -37,4 +37,10 @@ struct Node {
     Params params = {};
 };
 
+// A glu that only the encoders of sound use.
+inline bool is_of_encoders(const Node& glu) {
+    const GluParams& p = glu.params.glu;
+    return p.activation == Activation::sigmoid || (p.groups == 0 && glu.in[1] == kNone);
+}
+
 }  // namespace pillion

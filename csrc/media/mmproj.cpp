@@ -32,7 +32,13 @@ Mmproj::Mmproj(const std::string& path, int n_threads)
         list_vision(tensors, params_.vision, unused);
         vision_bytes_ = tensors.file_bytes();
     }
-    if (params_.audio) audio_bytes_ = check_audio_tensors(file_, params_.audio);
+    if (params_.audio) {
+        TowerTensors tensors(file_);
+        AudioWeights listed;
+        list_audio(tensors, params_.audio, listed);
+        audio_bytes_ = tensors.file_bytes();
+        audio_width_ = listed.n_projected;
+    }
 }
 
 const VisionParams& Mmproj::vision() const {
@@ -109,11 +115,11 @@ void Mmproj::encode_image(const uint8_t* rgb, int64_t height, int64_t width, int
     if (!vision_tower_)
         vision_tower_ =
             std::make_unique<VisionTower>(file_, vision(), TowerDevice{backend_, *queue_});
-    vision_tower_->encode(rgb, grid, out);
+    vision_tower_->encode(rgb, height, width, grid, out);
 }
 
 int64_t Mmproj::audio_tokens(int64_t n_samples) const {
-    return audio_token_count(audio(), n_samples);
+    return audio_token_count(audio(), audio_width_, n_samples);
 }
 
 void Mmproj::encode_audio(const float* samples, int64_t n_samples, float* out, int64_t capacity) {

@@ -41,6 +41,7 @@ class Mmproj {
     GgufFile file_;
     MmprojParams params_;
     uint64_t vision_bytes_ = 0, audio_bytes_ = 0;  // in the file
+    int audio_width_ = 0;                          // AudioWeights::n_projected
     Backend& backend_;
     std::unique_ptr<Queue> queue_;
     ForkMutex mutex_;

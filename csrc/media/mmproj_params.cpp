@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "media/log_mel.h"
+
 namespace pillion {
 namespace {
 
@@ -93,7 +95,7 @@ AudioParams read_audio(const GgufFile& file) {
     a.n_ff = r.number("feed_forward_length", 1, 4 * kWidthMax);
     a.n_layers = r.number("block_count", 1, kLayersMax);
     a.n_heads = r.number("attention.head_count", 1, kHeadsMax);
-    a.n_mel = r.number("num_mel_bins", 1, 1024);
+    a.n_mel = r.number("num_mel_bins", kMelBands, kMelBands);
     if (a.n_embd % a.n_heads) r.no_multiple("embedding_length", a.n_embd, "heads", a.n_heads);
     return a;
 }

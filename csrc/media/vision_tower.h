@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "media/image_grid.h"
-#include "media/vision_weights.h"
+#include "media/vision_graph.h"
 
 namespace pillion {
 
@@ -14,17 +14,22 @@ class VisionTower {
     VisionTower(const GgufFile& file, const VisionParams& params, const TowerDevice& device);
     ~VisionTower();
 
-    // rgb: [grid.rows * unit, grid.cols * unit, 3], the resized picture. out: [grid.n(),
+    // Stretches the picture to the grid and encodes it. rgb: [height, width, 3]; out: [grid.n(),
     // n_embd_out]. Throws cancelled where the queue's flag was set.
-    void encode(const uint8_t* rgb, const ImageGrid& grid, float* out);
-    size_t weight_bytes() const { return buffer_->size(); }
+    void encode(const uint8_t* rgb, int64_t height, int64_t width, const ImageGrid& grid,
+                float* out);
 
   private:
+    struct Machine;  // a plan for so many tokens, with its buffers
+    void run(Machine& machine, const uint8_t* resized, const ImageGrid& grid, float* out) const;
+    void check_grid(const ImageGrid& grid) const;
+
     VisionParams p_;
     TowerDevice device_;
     VisionWeights weights_;
     std::unique_ptr<Buffer> buffer_;
     std::vector<std::unique_ptr<Buffer>> mappings_;
+    std::vector<std::unique_ptr<Machine>> machines_;  // those that are kept
 };
 
 }  // namespace pillion

@@ -1,6 +1,7 @@
 // Graphs by hand: the builder functions of core/graph.h by name, with buffers for inputs and
 // outputs that a run fills and reads. Buffers are poisoned before a run, and bytes beyond a run's
 // rows must still be poison after it.
+#include <math.h>
 #include <string.h>
 
 #include <map>
@@ -131,6 +132,14 @@ AttendParams attend_params(Fields& p) {
             p.get("window", 0),     p.get("scale", 1.0f),      p.get("softcap", 0.0f),
             p.get("past_only", 0)};
 }
+LinearParams linear_params(Fields& p) {
+    return {p.get("in_min", -INFINITY), p.get("in_max", INFINITY), p.get("out_min", -INFINITY),
+            p.get("out_max", INFINITY)};
+}
+AttendAllParams attend_all_params(Fields& p) {
+    return {p.need<int>("n_heads"), p.need<int>("head_dim"), p.get("int8", false),
+            p.get("scale", 1.0f)};
+}
 MoeParams moe_params(Fields& p) {
     return {p.need<int>("n_experts"), p.need<int>("n_used"), p.get("per_row", 1)};
 }
@@ -178,6 +187,15 @@ std::vector<Value> build(Graph& g, Op op, const std::vector<Value>& in, Fields& 
         case Op::rope_table:
             return {g.rope_table(in[0], {p.need<int>("dims"), p.need<float>("base"),
                                          p.get("position_scale", 1.0f)})};
+        case Op::rope_grid:
+            return {g.rope_grid(in[0], in[1],
+                                {p.need<int>("dims"), p.need<float>("base"),
+                                 p.get("position_scale", 1.0f)})};
+        case Op::layer_norm: return {g.layer_norm(in[0], in[1], in[2], p.need<float>("eps"))};
+        case Op::linear: return {g.linear(in[0], in[1], in[2], linear_params(p))};
+        case Op::attend_all: return {g.attend_all(in[0], in[1], in[2], attend_all_params(p))};
+        case Op::pool_rows:
+            return {g.pool_rows(in[0], in[1], in[2], in[3], p.need<float>("factor"))};
         case Op::scale: return {g.scale(in[0], p.need<float>("scale"))};
         case Op::add: return {g.add(in[0], in[1])};
         case Op::norm: return {g.norm(in[0], in[1], p.need<float>("eps"), p.get("scale", 1.0f))};

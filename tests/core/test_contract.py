@@ -21,7 +21,7 @@ WIDTH = 64
 PARAMS = {
     **dict.fromkeys(["n_heads", "n_kv_heads", "n_layers", "n_used", "n_centroids", "n_active"], 1),
     **dict.fromkeys(["width", "dims", "head_dim", "rope_dims"], WIDTH),
-    **dict.fromkeys(["eps", "base", "scale", "cap"], 1.0),
+    **dict.fromkeys(["eps", "base", "scale", "cap", "factor"], 1.0),
     "n_experts": 2,
     **dict.fromkeys(["window", "softcap", "taps", "channels_1", "channels_2"], 1),
 }

@@ -38,6 +38,16 @@ def compare(got, want, rows, what):
             raise AssertionError(f"{what}: {name} differs in rows {differ}")
 
 
+@pytest.mark.parametrize("case", [c for c in CASES if c.whole], ids=repr)
+def test_whole(case):
+    """Rows that depend on each other: all of them, on every table, in buffers and in scratch."""
+    want = Bench(case, REFERENCE).run()
+    for table, threads in itertools.product(TABLES, oc.THREADS):
+        for mode in ("direct", "scratch"):
+            got = Bench(case, table, threads, mode).run()
+            compare(got, want, slice(N), f"{table}, {threads} threads, {mode}")
+
+
 @pytest.mark.parametrize("case", [c for c in CASES if c.in_order], ids=repr)
 def test_op_in_order(case):
     for rows, out in ((1, 1), (2, 1), (9, 3), (17, 17), (64, 16), (N, 17), (N, N)):
@@ -59,7 +69,9 @@ def test_a_row_sees_no_later_one(case):
 
 
 @pytest.mark.parametrize(
-    "case", [c for c in CASES if c.op != "kv_store" and not c.in_order], ids=repr
+    "case",
+    [c for c in CASES if c.op != "kv_store" and not c.in_order and not c.whole],
+    ids=repr,
 )
 def test_op(case):
     want = Bench(case, REFERENCE).run()

@@ -399,10 +399,12 @@ class OpCase:
         pos=0,
         only_run=False,
         in_order=False,
+        whole=False,
     ):
         """only_run: its rows are those of the run, never the out rows. in_order: a row depends on
-        its neighbours, so that only runs of the same first rows are equal."""
-        self.in_order = in_order
+        its neighbours, so that only runs of the same first rows are equal. whole: its rows depend
+        on each other; it runs on all of them."""
+        self.in_order, self.whole = in_order, whole
         self.op, self.inputs, self.params, self.pos, self.only_run = (
             op,
             inputs,
@@ -576,8 +578,10 @@ def row_op_cases():
         yield OpCase("argmax", f"{n}-ids", {"logits": sure, "ids": ids}, {"probability": True})
         up = _normal("up", n, width=n + 40)
         for kind in ("silu", "gelu_tanh", "sigmoid"):
-            yield OpCase("glu", f"{n}-{kind}-alone", {"gate": x}, {"activation": kind})
-        yield OpCase("glu", f"{n}-sigmoid", {"gate": x, "up": y}, {"activation": "sigmoid"})
+            params = {"activation": kind}
+            yield OpCase("glu", f"{n}-{kind}-alone", {"gate": x}, params, cpu_only=True)
+        params = {"activation": "sigmoid"}
+        yield OpCase("glu", f"{n}-sigmoid", {"gate": x, "up": y}, params, cpu_only=True)
         kind = "silu" if n % 2 else "gelu_tanh"
         yield OpCase("glu", f"{n}-{kind}", {"gate": x, "up": y}, {"activation": kind})
         yield OpCase(
@@ -777,6 +781,81 @@ def until_case(name, store, q, params, pos, length):
     return OpCase("attend", f"{name}-until", inputs, params, pos)
 
 
+# (lowest, highest) of input and output: none, some, the input alone, a value for all
+BOUNDS = [{}, {"in_min": -0.5, "in_max": 0.75, "out_min": -2.0, "out_max": 1.5}]
+BOUNDS += [{"in_max": 0.25}, {"out_min": -1e10, "out_max": 1e10}, {"in_min": 0.5, "in_max": 0.5}]
+
+
+def linear_op_cases():
+    for number, (dtype, rows, inputs) in enumerate(
+        (
+            ("f32", 75, 47),
+            ("f16", 33, 100),
+            ("bf16", 5, 1024),
+            ("q8_0", 75, 96),
+            ("q4_0", 330, 512),
+            ("q6_k", 31, 256),
+        )
+    ):
+        x = _normal("linear", dtype, width=inputs)
+        x[1] *= 100
+        if dtype in ("f32", "bf16"):
+            x[2, 3] = np.inf
+        for bias in (None, _vector("linear bias", dtype, width=rows)):
+            for which, bounds in enumerate(BOUNDS):
+                if bias and which != number % len(BOUNDS):
+                    continue
+                y = x if "in_max" in bounds else np.nan_to_num(x, posinf=1)
+                inputs_ = {"weight": Weight(dtype, inputs, rows), "x": y, "bias": bias}
+                name = f"{dtype}-{rows}x{inputs}-{which}{'-bias' if bias else ''}"
+                yield OpCase("linear", name, inputs_, bounds)
+
+
+def tower_op_cases():
+    """Ops of the vision towers."""
+    for dims, base in ((4, 100.0), (16, 100.0), (36, 100.0), (64, 10000.0)):
+        at = rng("grid", dims).integers(0, 10240, (2, MAX_ROWS, 1)).astype(np.int32)
+        yield OpCase("rope_grid", str(dims), {"x": at[0], "y": at[1]}, {"dims": dims, "base": base})
+    for n in WIDTHS:
+        # A mean that is far from 0 for its spread.
+        x = _normal("layer norm", n, width=n, scale=3) + np.float32(20)
+        inputs = {"x": x, "weight": _vector("ln", n, width=n), "bias": _vector("lnb", n, width=n)}
+        if n % 2 == 0:
+            inputs["bias"] = None
+        yield OpCase("layer_norm", str(n), inputs, {"eps": 1e-5})
+    for n, k, bias, scale in (
+        (1, 1, False, False),
+        (5, 4, True, False),
+        (33, 9, False, False),
+        (768, 9, True, True),
+        (1024, 9, False, True),
+    ):
+        ids = rng("pool", n).integers(0, MAX_ROWS, (MAX_ROWS, k)).astype(np.int32)
+        inputs = {"x": _normal("pool", n, width=n, scale=3), "ids": ids}
+        inputs["bias"] = _vector("pool bias", n, width=n) if bias else None
+        inputs["scale"] = _vector("pool scale", n, width=n) if scale else None
+        yield OpCase("pool_rows", f"{n}-{k}", inputs, {"factor": 3.1}, only_run=True, whole=True)
+    for heads, dim, int8, scale, score in (
+        (1, 2, False, 1.0, 2),
+        (3, 36, False, 0.25, 4),
+        (2, 64, False, 1.0, 8),
+        (1, 2, True, 1.0, 2),
+        (3, 36, True, 0.25, 4),
+        (2, 64, True, 1.0, 1),
+        (2, 72, True, 1.0, 30),
+        (1, 64, True, 1.0, 0),
+    ):
+        key = ("attend all", heads, dim, score)
+        inputs = {
+            "q": _normal(*key, "q", width=heads * dim, scale=score / np.sqrt(dim)),
+            "k": _normal(*key, "k", width=heads * dim),
+            "v": _normal(*key, "v", width=heads * dim),
+        }
+        params = {"n_heads": heads, "head_dim": dim, "int8": int8, "scale": scale}
+        name = f"{heads}x{dim}-{'int8' if int8 else 'f32'}-s{score}"
+        yield OpCase("attend_all", name, inputs, params, only_run=True, whole=True)
+
+
 def sound_op_cases():
     # heads, head size, window, softcap; a window of 13 in the place of 12 is a mistake that
     # quantized weights hide
@@ -831,6 +910,8 @@ def sound_op_cases():
 
 def op_cases():
     makers = (
+        linear_op_cases,
+        tower_op_cases,
         embed_op_cases,
         rope_op_cases,
         row_op_cases,

@@ -29,6 +29,7 @@ INPUTS = {op: [operand["name"] for operand in of["inputs"]] for op, of in TABLE.
 RESULTS = {op: [operand["name"] for operand in of["outputs"]] for op, of in TABLE.items()}
 # Ops that a device has no kernel for: a model that needs one is refused there by name.
 _ENCODERS = {"attend_local", "conv_causal", "subsample"}
+_ENCODERS |= {"rope_grid", "layer_norm", "linear", "attend_all", "pool_rows"}
 WITHOUT_KERNEL = {"cuda": _ENCODERS, "htp": _ENCODERS}
 
 

@@ -188,6 +188,93 @@ def glu(case):
     return {"y": (activated * up, np.abs(up) * (absolute + relative * np.abs(activated)) + 1e-44)}
 
 
+def linear(case):
+    p, x = case.params, case.inputs["x"]
+    low, high = np.float32(p.get("in_min", -np.inf)), np.float32(p.get("in_max", np.inf))
+    want, bound = product(case.inputs["weight"], 0, np.clip(x, low, high))
+    if case.inputs["bias"] is not None:
+        bias = vector(case.inputs["bias"])
+        want, bound = want + bias, bound + EPS * (np.abs(want) + np.abs(bias))
+    low, high = f32(p.get("out_min", -np.inf)), f32(p.get("out_max", np.inf))
+    return {"y": (np.clip(want, low, high), bound)}
+
+
+def rope_grid(case):
+    p, quarter = case.params, case.params["dims"] // 4
+    frequency = float(p["base"]) ** (-2.0 * np.arange(quarter) / (p["dims"] // 2))
+    frequency = frequency.astype(np.float32).astype(np.float64)
+    angle = np.concatenate([case.inputs[axis] * frequency for axis in "xy"], axis=1)
+    want = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
+    size = np.abs(np.concatenate([angle, angle], axis=1))
+    return {"table": (want, EPS * np.abs(want) + 2.0**-51 * (1 + size))}
+
+
+def layer_norm(case):
+    x = case.inputs["x"].astype(np.float64)
+    off = x - x.mean(1, keepdims=True)
+    deviation = np.sqrt((off * off).mean(1, keepdims=True) + f32(case.params["eps"]))
+    want = off / deviation * vector(case.inputs["weight"])
+    # The mean, of n / 16 + 5 roundings, moves every distance by as much.
+    moved = EPS * (x.shape[1] / 16 + 5) * np.abs(x).max(1, keepdims=True) / deviation
+    bound = np.abs(vector(case.inputs["weight"])) * moved * (2 + np.abs(off) / deviation)
+    bound = bound + 40 * EPS * np.abs(want)
+    if case.inputs["bias"] is not None:
+        want = want + vector(case.inputs["bias"])
+        bound = bound + EPS * np.abs(want)
+    return {"y": (want, bound)}
+
+
+def pool_rows(case):
+    rows = case.inputs["x"].astype(np.float64)[case.inputs["ids"]]
+    factor, n = f32(case.params["factor"]), rows.shape[1]
+    want, size = rows.sum(1) * factor, np.abs(rows).sum(1) * factor * (n + 1)
+    if case.inputs["bias"] is not None:
+        want, size = want - vector(case.inputs["bias"]), size + np.abs(want)
+        size = size + np.abs(vector(case.inputs["bias"]))
+    if case.inputs["scale"] is not None:
+        scale = vector(case.inputs["scale"])
+        want, size = want * scale, (size + np.abs(want)) * np.abs(scale)
+    return {"y": (want, EPS * size + 1e-44)}
+
+
+def halves(x):
+    """An int8 block as a Q8_0 weight: its scale is a half."""
+    blocks = x.reshape(*x.shape[:-1], -1, 32)
+    top = np.abs(blocks).max(-1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        q = np.where(top > 0, np.rint(blocks * (np.float32(127) / top)), 0)
+    scale = (top / np.float32(127)).astype(np.float16).astype(np.float64)
+    return (q.astype(np.float64) * scale).reshape(x.shape)
+
+
+def attend_all(case):
+    p, n, dim = case.params, oc.MAX_ROWS, case.params["head_dim"]
+    q, k, v = (case.inputs[x].reshape(n, -1, dim).transpose(1, 0, 2) for x in "qkv")
+    want, bound = np.empty(q.shape), np.empty(q.shape)
+    for head in range(len(q)):
+        one, keys, values = q[head], k[head], v[head]
+        if p["int8"]:  # what the products see, but for the weights' own blocks
+            pad = ((0, 0), (0, -dim % 32))
+            one, keys = (np.pad(x, pad) for x in (one, keys))
+            one, keys = activations(one), halves(keys)
+            values = halves(np.pad(values, ((0, -n % 32), (0, 0))).T.copy()).T[:n]
+        one, keys, values = (x.astype(np.float64) for x in (one, keys, values))
+        scale = f32(p["scale"])
+        s = one @ keys.T * scale
+        w = np.exp(s - s.max(1, keepdims=True))
+        total = w.sum(1, keepdims=True)
+        want[head] = w @ values / total
+        size = (np.abs(one) @ np.abs(keys).T).max() * scale
+        bound[head] = oc.attention_tolerance(dim, size, np.abs(values).max())
+        if p["int8"]:  # half a code of the largest weight of 32
+            padded = np.pad(w, ((0, 0), (0, -n % 32))).reshape(n, -1, 32)
+            top = np.repeat(padded.max(2, keepdims=True), 32, axis=2).reshape(n, -1)[:, :n]
+            bound[head] += (0.5 / 127 * (1 + 2.0**-7)) * (top @ np.abs(values)) / total
+    return {
+        "y": tuple(x.transpose(1, 0, 2).reshape(n, -1) for x in (want, bound)),
+    }
+
+
 def moe_route(case):
     logits, n = case.inputs["logits"].astype(np.float64), case.params["n_used"]
     ids = np.argsort(-logits, axis=1, kind="stable")[:, :n]  # among equals the lowest first

@@ -62,9 +62,17 @@ class Compiler {
   private:
     const Node& node(size_t i) const { return graph_.nodes()[i]; }
 
-    // Matmuls of one input run as one step, so that the input is rounded once.
+    static bool is_product(const Node& n) { return n.op == Op::matmul || n.op == Op::linear; }
+    static LinearParams bounds(const Node& n) {
+        return n.op == Op::linear ? n.params.linear
+                                  : LinearParams{-INFINITY, INFINITY, -INFINITY, INFINITY};
+    }
+
+    // Products of one input run as one step, so that the input is rounded once.
     static bool share_input(const Node& before, const Node& n) {
-        return before.op == Op::matmul && n.op == Op::matmul && before.in[1] == n.in[1];
+        const LinearParams a = bounds(before), b = bounds(n);
+        return is_product(before) && is_product(n) && before.in[1] == n.in[1] &&
+               a.in_min == b.in_min && a.in_max == b.in_max;
     }
 
     // A group's step writes all of its outputs, be they read or not.
@@ -87,18 +95,37 @@ class Compiler {
     static bool is_quantized(const Tensor& t) { return !is_float(format_of(t.dtype)); }
 
     void request_scratch() {
-        for (size_t i = 0; i < graph_.nodes().size(); i = group_end_[i]) {
-            if (node(i).op != Op::matmul) {
-                layout_.add_for(i, node_scratch(graph_, node(i), pool_.n_threads()));
-                continue;
-            }
-            size_t bytes = 0;
-            for (size_t j = i; j < group_end_[i]; j++)
-                if (is_quantized(graph_.value(node(j).in[0]).tensor))
-                    bytes = act_bytes(int(graph_.value(node(i).in[1]).width),
-                                      graph_.rows_max(node(i).rows));
-            layout_.add_for(i, bytes, group_end_[i] - 1);
-        }
+        for (size_t i = 0; i < graph_.nodes().size(); i = group_end_[i])
+            if (is_product(node(i))) layout_.add_for(i, product_scratch(i), group_end_[i] - 1);
+            else layout_.add_for(i, node_scratch(graph_, node(i), pool_.n_threads()));
+    }
+
+    // The input's blocks for quantized weights, and behind them its bounded rows for float ones.
+    size_t product_scratch(size_t first) const {
+        bool any_quantized = false, any_float = false;
+        for (size_t i = first; i < group_end_[first]; i++)
+            (is_quantized(graph_.value(node(i).in[0]).tensor) ? any_quantized : any_float) = true;
+        const bool is_bounded = input_of(first).is_bounded();
+        return (any_quantized ? blocks_bytes(first) : 0) +
+               (any_float && is_bounded ? value_row_bytes(bounded_info(first)) *
+                                              size_t(graph_.rows_max(node(first).rows))
+                                        : 0);
+    }
+    size_t blocks_bytes(size_t first) const {
+        return (act_bytes(int(graph_.value(node(first).in[1]).width),
+                          graph_.rows_max(node(first).rows)) +
+                63) /
+               64 * 64;
+    }
+    ValueInfo bounded_info(size_t first) const {
+        ValueInfo v;
+        v.width = graph_.value(node(first).in[1]).width;
+        return v;
+    }
+    MatmulInput input_of(size_t first) const {
+        const Node& n = node(first);
+        return {table_,   n.layer, n.rows, {}, int(graph_.value(n.in[1]).width), pool_.n_threads(),
+                bounds(n)};
     }
 
     uint8_t* scratch(size_t i) const { return layout_.at(scratch_, layout_.of_node(i)); }
@@ -116,7 +143,7 @@ class Compiler {
 
     void add_steps(StepList& steps, size_t i) {
         const Node& n = node(i);
-        if (n.op == Op::matmul) return add_matmul_group(steps, i);
+        if (is_product(n)) return add_matmul_group(steps, i);
         StepArgs a = {table_, graph_, n, {}, {}, scratch(i), pool_.n_threads(), observer_};
         for (int k = 0; k < 6; k++) a.in[k] = rows(n.in[k]);
         for (int k = 0; k < 2; k++) a.out[k] = rows(n.out[k]);
@@ -124,23 +151,30 @@ class Compiler {
     }
 
     void add_matmul_group(StepList& steps, size_t first) {
-        const Node& n = node(first);
-        const MatmulInput in = {
-            table_,           n.layer, n.rows, rows(n.in[1]), int(graph_.value(n.in[1]).width),
-            pool_.n_threads()};
+        MatmulInput in = input_of(first);
+        in.x = rows(node(first).in[1]);
         // Float weights read the input itself, quantized ones its int8 blocks: two steps when a
         // group has both.
         std::vector<MatmulOutput> plain, quantized;
         for (size_t i = first; i < group_end_[first]; i++) {
             const Tensor& w = graph_.value(node(i).in[0]).tensor;
+            const Value bias = node(i).op == Op::linear ? node(i).in[2] : kNone;
             (is_quantized(w) ? quantized : plain)
-                .push_back({packed_matrix(w), rows(node(i).out[0])});
+                .push_back(
+                    {packed_matrix(w), rows(node(i).out[0]), rows(bias).data, bounds(node(i))});
         }
         if (observer_) observe_group(steps, first, in);
-        if (!plain.empty()) add_matmul_steps(steps, in, std::move(plain), nullptr);
-        if (!quantized.empty())
-            add_matmul_steps(steps, in, std::move(quantized),
-                             reinterpret_cast<ActBlock*>(scratch(first)));
+        const MatmulScratch s = matmul_scratch(first, !quantized.empty());
+        if (!plain.empty()) add_matmul_steps(steps, in, std::move(plain), false, s);
+        if (!quantized.empty()) add_matmul_steps(steps, in, std::move(quantized), true, s);
+    }
+
+    MatmulScratch matmul_scratch(size_t first, bool any_quantized) const {
+        uint8_t* at = scratch(first);
+        if (!at) return {};
+        return {reinterpret_cast<ActBlock*>(at),
+                {reinterpret_cast<float*>(at + (any_quantized ? blocks_bytes(first) : 0)),
+                 stride(bounded_info(first))}};
     }
 
     void observe_group(StepList& steps, size_t first, const MatmulInput& in) {

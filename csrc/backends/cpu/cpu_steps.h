@@ -1,6 +1,8 @@
 // The steps a CPU plan is made of. ops/ has a file for each family of ops; ops/steps.cpp chooses.
 // Steps only slice work and call kernels of the table.
 #pragma once
+#include <math.h>
+
 #include <memory>
 #include <vector>
 
@@ -61,7 +63,7 @@ bool has_kernel(Op op);
 void add_node_steps(StepList& steps, const StepArgs& args);
 size_t node_scratch(const Graph& graph, const Node& node, int n_threads);
 
-// --- matmul: products of one input with several matrices ---
+// --- matmul, linear: products of one input with several matrices ---
 
 struct MatmulInput {
     const KernelTable& table;
@@ -70,15 +72,27 @@ struct MatmulInput {
     RowView x;
     int inputs;  // width of x
     int n_threads;
+    LinearParams bounds;  // in_min, in_max: of x
+    bool is_bounded() const { return bounds.in_min != -INFINITY || bounds.in_max != INFINITY; }
 };
 struct MatmulOutput {
     PackedMatrix matrix;
     RowView out;
+    const float* bias;    // null: none
+    LinearParams bounds;  // out_min, out_max
+    bool is_changed() const {
+        return bias || bounds.out_min != -INFINITY || bounds.out_max != INFINITY;
+    }
 };
-// Quantizes the input once (act: room for its blocks; null for float weights), then one step over
-// the panels of all matrices.
+// Room for the input's blocks (quantized weights) and for its bounded rows (float weights).
+struct MatmulScratch {
+    ActBlock* act;
+    RowView bounded;
+};
+// Rounds or bounds the input once, then one step over the panels of all matrices, which are all
+// quantized or all float.
 void add_matmul_steps(StepList& steps, const MatmulInput& in, std::vector<MatmulOutput> outputs,
-                      ActBlock* act);
+                      bool is_quantized, const MatmulScratch& scratch);
 // Shows the input of these weights to the observer, before they multiply it.
 void add_observe_step(StepList& steps, const MatmulInput& in, MatmulObserver& observer,
                       std::vector<int> numbers);
@@ -94,6 +108,8 @@ struct AttendLayout {  // scratch that attention needs
 AttendLayout attend_layout(const AttendParams& p, const KvStore& store, int rows_max,
                            int n_threads);
 void add_attend_steps(StepList& steps, const StepArgs& args);
+size_t attend_all_bytes(const AttendAllParams& p, int rows_max, int n_threads);
+void add_attend_all_steps(StepList& steps, const StepArgs& args);
 // The page of a head that holds the position of the sequence with this table row.
 KvHead kv_head(const KvStore& store, int head, int table, int position);
 

@@ -143,10 +143,15 @@ struct KernelTable {
     // y = (x + rms_norm(a; w)) * scale             y may be x or a
     void (*rms_norm_add)(const float* a, const float* w, const float* x, float scale, float* y,
                          int n, float eps);
+    // y = (x - mean) * (1 / sqrt(variance + eps)) * w + b     w, b: b may be null; y may be x.
+    // mean = sum / n; variance = sum((x - mean)^2) / n
+    void (*layer_norm)(const float* x, const float* w, const float* b, float* y, int n, float eps);
     void (*head_norm_rope)(const HeadArgs&);
     void (*add)(const float* a, const float* b, float* y, int n);
     void (*scale)(const float* x, float s, float* y, int n);
     void (*multiply_add)(const float* x, float s, float* y, int n);  // y = fma(x, s, y)
+    // y = max(low, min(high, x + bias)); bias may be null; y may be x
+    void (*bound)(const float* x, const float* bias, float low, float high, float* y, int n);
     // y = act(gate) * up, or act(gate) where up is null
     void (*glu)(const float* gate, const float* up, float* y, int n, GluKind kind);
     void (*softcap)(float* x, int n, float cap);  // x = cap * tanh(x / cap)
@@ -154,6 +159,11 @@ struct KernelTable {
     float (*dot)(const float* a, const float* b, int n);
     // max and sum of exp(x - max); lse = max + log(sum)
     void (*softmax_stats)(const float* x, int n, float* max, float* sum);
+    // In place: x = exp(x * scale - max), max of x * scale, and the sum of these. n >= 1.
+    void (*softmax_weights)(float* x, int n, float scale, float* max, float* sum);
+    // y = ((rows[0] + rows[1] + ...) * factor - bias) * scale     bias, scale may be null
+    void (*pool)(const float* const* rows, int n_rows, float factor, const float* bias,
+                 const float* scale, float* y, int n);
 
     // y = the fma chain of w[t][i] * x[t][i] over t = 0 .. taps - 1, from +0. w: [taps][n]
     void (*weigh_rows)(const float* const* x, const float* w, int taps, float* y, int n);

@@ -68,6 +68,10 @@ Result<void> cuda_supports(const Graph& graph, const Node& n, const DeviceInfo& 
     if (n.op == Op::attend || n.op == Op::kv_store)
         if (const Result<void> cache = check_cache(n, graph.value(n.in[0]).kv); !cache)
             return cache.failure();
+    if (n.op == Op::glu && is_of_encoders(n))
+        return Failure(
+            Status::unsupported_op,
+            "layer %d: backend cuda has no kernel for op glu of a sigmoid, or without up", n.layer);
     if (n.op == Op::attend) {
         const Result<AttendKernels> kernels = choose_attend(graph, n, device, Flash::automatic);
         return kernels ? ok() : kernels.failure();

@@ -74,6 +74,14 @@ typedef struct CentroidHeadParams {  // cluster c: rows c * V / n_centroids ... 
 // clamp(W clamp(x; in) + bias; out); an infinite bound bounds nothing
 typedef struct LinearParams { float in_min, in_max, out_min, out_max; } LinearParams;
 
+typedef struct LayerNormParams { float eps; } LayerNormParams;
+typedef struct PoolParams { float factor; } PoolParams;  // 1 / n for a mean
+// int8: the products take q, k, the weights of the softmax and v in blocks of 32 as int8, else f32.
+typedef struct AttendAllParams {
+    int32_t n_heads, head_dim, int8;
+    float scale;
+} AttendAllParams;
+
 typedef union Params {
     EmbedParams embed;
     PerLayerEmbedParams per_layer_embed;
@@ -90,6 +98,9 @@ typedef union Params {
     SoftcapParams softcap;
     CentroidHeadParams centroid_head;
     LinearParams linear;
+    LayerNormParams layer_norm;
+    PoolParams pool;
+    AttendAllParams attend_all;
     uint8_t bytes[64];
     uint32_t words[16];
 } Params;

@@ -20,6 +20,33 @@ static void multiply_add(const float* x, float s, float* y, int n) {
         store_first(y + i, fma(load_first(x + i, n - i), by, load_first(y + i, n - i)), n - i);
 }
 
+static void bound(const float* x, const float* bias, float low, float high, float* y, int n) {
+    const Floats lo = splat(low), hi = splat(high);
+    int i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+        const Floats v = bias ? add(load(x + i), load(bias + i)) : load(x + i);
+        store(y + i, max(lo, min(hi, v)));
+    }
+    if (i == n) return;
+    Floats v = load_first(x + i, n - i);
+    if (bias) v = add(v, load_first(bias + i, n - i));
+    store_first(y + i, max(lo, min(hi, v)), n - i);
+}
+
+static void pool(const float* const* rows, int n_rows, float factor, const float* bias,
+                 const float* scale, float* y, int n) {
+    const Floats by = splat(factor);
+    for (int i = 0; i < n; i += kLanes) {
+        const int left = n - i < kLanes ? n - i : kLanes;
+        Floats sum = load_first(rows[0] + i, left);
+        for (int r = 1; r < n_rows; r++) sum = add(sum, load_first(rows[r] + i, left));
+        sum = mul(sum, by);
+        if (bias) sum = subtract(sum, load_first(bias + i, left));
+        if (scale) sum = mul(sum, load_first(scale + i, left));
+        store_first(y + i, sum, left);
+    }
+}
+
 template <GluKind kKind>
 PILLION_INLINE Floats activation(Floats x) {
     return kKind == GluKind::silu ? silu(x) : kKind == GluKind::sigmoid ? sigmoid(x) : gelu_tanh(x);

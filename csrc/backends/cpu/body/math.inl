@@ -35,6 +35,10 @@ PILLION_INLINE Floats load_left(const float* x, int left, int p) {
     const int n = lanes_left(left, p);
     return n == 0 ? zero_floats() : load_first(x + p * kLanes, n);
 }
+// `v` in lanes that exist, `other` in the rest.
+PILLION_INLINE Floats existing(Floats v, float other, int left, int p) {
+    return select(greater(splat_int(left - p * kLanes), count_ints()), v, splat(other));
+}
 PILLION_INLINE Lanes16 splat16(float v) {
     Lanes16 r;
     PILLION_UNROLL

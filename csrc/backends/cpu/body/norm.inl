@@ -4,6 +4,8 @@
 //   inverse          1 / sqrt(sum / n + eps)
 //   rms_norm         (x * inverse) * w
 //   rms_norm_add     (x + (a * inverse) * w) * scale
+//   layer_norm       mean: acc[i % 16] += x, folded, / n; then the same of d = x - mean: acc =
+//                    fma(d, d, acc); ((x - mean) * inverse) * w + b
 //   rotation         a' = fma(-b, sin, a * cos),  b' = fma(a, sin, b * cos)
 
 PILLION_INLINE float inverse_rms(const float* x, int n, float eps) {
@@ -55,6 +57,40 @@ static void rms_norm_add(const float* a, const float* w, const float* x, float s
         Floats v = mul(load_first(a + i, n - i), inverse);
         if (w) v = mul(v, load_first(w + i, n - i));
         store_first(y + i, mul(add(load_first(x + i, n - i), v), by), n - i);
+    }
+}
+
+PILLION_INLINE float mean_of(const float* x, int n) {
+    Lanes16 sum = splat16(0.0f);
+    for (int i = 0; i < n; i += kVirtualLanes) {
+        PILLION_UNROLL
+        for (int p = 0; p < kParts; p++) sum.part[p] = add(sum.part[p], load_left(x + i, n - i, p));
+    }
+    return fold_add(sum) / float(n);
+}
+// Lanes past the end hold x = mean, so that their distance is +0.
+PILLION_INLINE float variance_of(const float* x, int n, float mean) {
+    Lanes16 sum = splat16(0.0f);
+    const Floats m = splat(mean);
+    for (int i = 0; i < n; i += kVirtualLanes) {
+        PILLION_UNROLL
+        for (int p = 0; p < kParts; p++) {
+            const Floats d = existing(subtract(load_left(x + i, n - i, p), m), 0.0f, n - i, p);
+            sum.part[p] = fma(d, d, sum.part[p]);
+        }
+    }
+    return fold_add(sum) / float(n);
+}
+
+static void layer_norm(const float* x, const float* w, const float* b, float* y, int n, float eps) {
+    const float mean = mean_of(x, n),
+                inverse = 1.0f / __builtin_sqrtf(variance_of(x, n, mean) + eps);
+    const Floats m = splat(mean), by = splat(inverse);
+    for (int i = 0; i < n; i += kLanes) {
+        const int left = n - i < kLanes ? n - i : kLanes;
+        Floats v = mul(mul(subtract(load_first(x + i, left), m), by), load_first(w + i, left));
+        if (b) v = add(v, load_first(b + i, left));
+        store_first(y + i, v, left);
     }
 }
 

@@ -22,11 +22,6 @@ static float dot(const float* a, const float* b, int n) {
     return fold_add(sum);
 }
 
-// `v` in lanes that exist, `other` in the rest.
-PILLION_INLINE Floats existing(Floats v, float other, int left, int p) {
-    return select(greater(splat_int(left - p * kLanes), count_ints()), v, splat(other));
-}
-
 static void softmax_stats(const float* x, int n, float* top, float* sum) {
     const float kNone = -__builtin_inff();
     Lanes16 m = splat16(kNone);
@@ -54,6 +49,49 @@ static void softmax_stats(const float* x, int n, float* top, float* sum) {
         for (int p = 0; p < kParts; p++)
             l.part[p] = add(l.part[p],
                             existing(exp(subtract(load_left(x + i, n - i, p), t)), 0.0f, n - i, p));
+    }
+    *sum = fold_add(l);
+}
+
+// As softmax_stats, but x * scale is what the soft-max is of, and its weights are kept.
+static void softmax_weights(float* x, int n, float scale, float* top, float* sum) {
+    const float kNone = -__builtin_inff();
+    const Floats by = splat(scale);
+    Lanes16 m = splat16(kNone);
+    int i = 0;
+    for (; i + kVirtualLanes <= n; i += kVirtualLanes) {
+        PILLION_UNROLL
+        for (int p = 0; p < kParts; p++)
+            m.part[p] = max(m.part[p], mul(load(x + i + p * kLanes), by));
+    }
+    if (i < n) {
+        PILLION_UNROLL
+        for (int p = 0; p < kParts; p++)
+            m.part[p] =
+                max(m.part[p], existing(mul(load_left(x + i, n - i, p), by), kNone, n - i, p));
+    }
+    *top = fold_max(m);
+    const Floats t = splat(*top == kNone ? 0.0f : *top);
+    Lanes16 l = splat16(0.0f);
+    for (i = 0; i + kVirtualLanes <= n; i += kVirtualLanes) {
+        PILLION_UNROLL
+        for (int p = 0; p < kParts; p++) {
+            float* at = x + i + p * kLanes;
+            const Floats w = exp(subtract(mul(load(at), by), t));
+            l.part[p] = add(l.part[p], w);
+            store(at, w);
+        }
+    }
+    if (i < n) {
+        PILLION_UNROLL
+        for (int p = 0; p < kParts; p++) {
+            const int left = lanes_left(n - i, p);
+            if (left == 0) continue;
+            float* at = x + i + p * kLanes;
+            const Floats w = exp(subtract(mul(load_first(at, left), by), t));
+            l.part[p] = add(l.part[p], existing(w, 0.0f, n - i, p));
+            store_first(at, w, left);
+        }
     }
     *sum = fold_add(l);
 }

@@ -98,6 +98,12 @@ static void softmax_stats(const float* x, int n, float* top, float* total) {
     *total = sum.fold();
 }
 
+static void softmax_weights(float* x, int n, float scale, float* top, float* total) {
+    for (int i = 0; i < n; i++) x[i] *= scale;
+    softmax_stats(x, n, top, total);
+    for (int i = 0; i < n; i++) x[i] = exp(x[i] - (*top == -INFINITY ? 0.0f : *top));
+}
+
 static int argmax(const float* x, int n) {
     int best = -1;
     for (int i = 0; i < n; i++)
@@ -121,6 +127,19 @@ static void rms_norm_add(const float* a, const float* w, const float* x, float s
     const float inverse = inverse_rms(a, n, eps);
     for (int i = 0; i < n; i++)
         y[i] = (x[i] + (w ? a[i] * inverse * w[i] : a[i] * inverse)) * scale;
+}
+
+static void layer_norm(const float* x, const float* w, const float* b, float* y, int n, float eps) {
+    Sum16 sum, squares;
+    for (int i = 0; i < n; i++) sum.lane[i % 16] += x[i];
+    const float mean = sum.fold() / float(n);
+    for (int i = 0; i < n; i++)
+        squares.lane[i % 16] = fmaf(x[i] - mean, x[i] - mean, squares.lane[i % 16]);
+    const float inverse = 1.0f / sqrtf(squares.fold() / float(n) + eps);
+    for (int i = 0; i < n; i++) {
+        const float v = (x[i] - mean) * inverse * w[i];
+        y[i] = b ? v + b[i] : v;
+    }
 }
 
 static void head_norm_rope(const HeadArgs& h) {
@@ -152,6 +171,19 @@ static float activation(float x, GluKind kind) {
 static void glu(const float* gate, const float* up, float* y, int n, GluKind kind) {
     for (int i = 0; i < n; i++)
         y[i] = up ? activation(gate[i], kind) * up[i] : activation(gate[i], kind);
+}
+static void bound(const float* x, const float* bias, float low, float high, float* y, int n) {
+    for (int i = 0; i < n; i++) y[i] = larger(low, smaller(high, bias ? x[i] + bias[i] : x[i]));
+}
+static void pool(const float* const* rows, int n_rows, float factor, const float* bias,
+                 const float* scale, float* y, int n) {
+    for (int i = 0; i < n; i++) {
+        float sum = rows[0][i];
+        for (int r = 1; r < n_rows; r++) sum += rows[r][i];
+        sum *= factor;
+        if (bias) sum -= bias[i];
+        y[i] = scale ? sum * scale[i] : sum;
+    }
 }
 static float capped(float x, float cap) { return cap * tanh(x / cap); }
 static void softcap(float* x, int n, float cap) {
@@ -336,15 +368,19 @@ void fill_ops(KernelTable& t) {
     t.lanes = 1;
     t.rms_norm = rms_norm;
     t.rms_norm_add = rms_norm_add;
+    t.layer_norm = layer_norm;
     t.head_norm_rope = head_norm_rope;
     t.add = add;
     t.scale = scale;
     t.multiply_add = multiply_add;
     t.glu = glu;
+    t.bound = bound;
+    t.pool = pool;
     t.softcap = softcap;
     t.argmax = argmax;
     t.dot = dot;
     t.softmax_stats = softmax_stats;
+    t.softmax_weights = softmax_weights;
     t.weigh_rows = weigh_rows;
     t.conv_row = conv_row;
     t.attend_local = attend_local;

@@ -1,4 +1,4 @@
-// Scale, add, gate; rows gathered and put side by side.
+// Scale, add, gate; rows gathered, pooled and put side by side.
 #include <string.h>
 
 #include "backends/cpu/ops/row_step.h"
@@ -80,6 +80,28 @@ class GatherRowsStep final : public RowStep {
     int64_t n_;
 };
 
+class PoolRowsStep final : public RowStep {
+  public:
+    explicit PoolRowsStep(const StepArgs& a)
+        : RowStep(a, a.graph.value(a.node.out[0]).width * a.graph.value(a.node.in[1]).width),
+          x_(a.in[0]), ids_(a.in[1]), bias_(a.in[2].data), scale_(a.in[3].data), out_(a.out[0]),
+          n_(int(a.graph.value(a.node.out[0]).width)),
+          n_ids_(int(a.graph.value(a.node.in[1]).width)), factor_(a.node.params.pool.factor) {}
+
+  private:
+    void row_step(const RunInfo&, int row, int) const override {
+        const auto* ids = reinterpret_cast<const int32_t*>(ids_.row(row));
+        std::vector<const float*> rows(static_cast<size_t>(n_ids_));
+        for (int i = 0; i < n_ids_; i++) rows[size_t(i)] = x_.row(ids[i]);
+        table_.pool(rows.data(), n_ids_, factor_, bias_, scale_, out_.row(row), n_);
+    }
+    RowView x_, ids_;
+    const float *bias_, *scale_;
+    RowView out_;
+    int n_, n_ids_;
+    float factor_;
+};
+
 class ConcatStep final : public RowStep {
   public:
     explicit ConcatStep(const StepArgs& a)
@@ -104,6 +126,7 @@ std::unique_ptr<CpuStep> make_elementwise_step(const StepArgs& a) {
         case Op::add: return std::make_unique<AddStep>(a);
         case Op::glu: return std::make_unique<GluStep>(a);
         case Op::gather_rows: return std::make_unique<GatherRowsStep>(a);
+        case Op::pool_rows: return std::make_unique<PoolRowsStep>(a);
         case Op::concat: return std::make_unique<ConcatStep>(a);
         default: return nullptr;
     }

@@ -91,7 +91,8 @@ class QuantizeStep final : public CpuStep {
   public:
     QuantizeStep(const MatmulInput& in, ActBlock* act)
         : CpuStep(Op::matmul, in.layer), table_(in.table), rows_(in.rows), x_(in.x),
-          inputs_(in.inputs), n_threads_(in.n_threads), act_(act) {}
+          inputs_(in.inputs), n_threads_(in.n_threads), act_(act), bounds_(in.bounds),
+          is_bounded_(in.is_bounded()) {}
     const char* kernel() const override { return "quantize_q8"; }
     int chunks(const RunInfo& run) const override {
         const int n = run.count(rows_);
@@ -126,7 +127,13 @@ class QuantizeStep final : public CpuStep {
                 const int columns = n - tile < kMatmulColumns ? n - tile : kMatmulColumns;
                 ActBlock* act =
                     act_ + ptrdiff_t(tile) * blocks + ptrdiff_t(first) * columns + (c - tile);
-                table_.quantize(x_.row(c) + 32 * first, inputs, act, columns);
+                const float* x = x_.row(c) + 32 * first;
+                float bounded[32 * kQuantizeBlocks];
+                if (is_bounded_) {
+                    table_.bound(x, nullptr, bounds_.in_min, bounds_.in_max, bounded, inputs);
+                    x = bounded;
+                }
+                table_.quantize(x, inputs, act, columns);
             }
         }
     }
@@ -136,6 +143,30 @@ class QuantizeStep final : public CpuStep {
     RowView x_;
     int inputs_, n_threads_;
     ActBlock* act_;
+    LinearParams bounds_;
+    bool is_bounded_;
+};
+
+// For float weights, which read the input itself.
+class BoundStep final : public CpuStep {
+  public:
+    BoundStep(const MatmulInput& in, const RowView& to)
+        : CpuStep(Op::linear, in.layer), in_(in), to_(to) {}
+    const char* kernel() const override { return "bound"; }
+    int chunks(const RunInfo& run) const override {
+        return (run.count(in_.rows) + kRows - 1) / kRows;
+    }
+    void run(const RunInfo& run, int chunk, int) const override {
+        const int n = run.count(in_.rows), begin = chunk * kRows;
+        for (int row = begin; row < n && row < begin + kRows; row++)
+            in_.table.bound(in_.x.row(row), nullptr, in_.bounds.in_min, in_.bounds.in_max,
+                            to_.row(row), in_.inputs);
+    }
+
+  private:
+    static constexpr int kRows = 16;
+    MatmulInput in_;
+    RowView to_;
 };
 
 class MatmulStep final : public CpuStep {
@@ -196,7 +227,17 @@ class MatmulStep final : public CpuStep {
             for (int i = 0; i < n; i++) x[i] = x_.row(c + i), out[i] = o.out.row(c + i);
             multiply(table_, o.matrix, begin, end,
                      act_ ? act_ + ptrdiff_t(c) * (o.matrix.inputs / 32) : nullptr, x, n, out);
+            if (o.is_changed()) change_rows(o, begin, end, n, out);
         }
+    }
+    // While the sums are in the first cache.
+    void change_rows(const MatmulOutput& o, int begin, int end, int columns,
+                     float* const* out) const {
+        const int first = begin * kPanel,
+                  last = end * kPanel < o.matrix.rows ? end * kPanel : o.matrix.rows;
+        for (int i = 0; i < columns; i++)
+            table_.bound(out[i] + first, o.bias ? o.bias + first : nullptr, o.bounds.out_min,
+                         o.bounds.out_max, out[i] + first, last - first);
     }
 
     const KernelTable& table_;
@@ -212,9 +253,15 @@ class MatmulStep final : public CpuStep {
 }  // namespace
 
 void add_matmul_steps(StepList& steps, const MatmulInput& in, std::vector<MatmulOutput> outputs,
-                      ActBlock* act) {
+                      bool is_quantized, const MatmulScratch& scratch) {
+    ActBlock* act = is_quantized ? scratch.act : nullptr;
+    MatmulInput of = in;
     if (act) steps.push_back(std::make_unique<QuantizeStep>(in, act));
-    steps.push_back(std::make_unique<MatmulStep>(in, std::move(outputs), act));
+    else if (in.is_bounded()) {
+        steps.push_back(std::make_unique<BoundStep>(in, scratch.bounded));
+        of.x = scratch.bounded;
+    }
+    steps.push_back(std::make_unique<MatmulStep>(of, std::move(outputs), act));
 }
 
 }  // namespace pillion::cpu

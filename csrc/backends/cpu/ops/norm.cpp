@@ -1,4 +1,4 @@
-// RMS norms.
+// RMS norms and layer norms.
 #include "backends/cpu/ops/row_step.h"
 
 namespace pillion::cpu {
@@ -41,12 +41,31 @@ class NormAddStep final : public RowStep {
     NormParams p_;
 };
 
+class LayerNormStep final : public RowStep {
+  public:
+    explicit LayerNormStep(const StepArgs& a)
+        : RowStep(a, 3 * a.graph.value(a.node.out[0]).width), x_(a.in[0]), weight_(a.in[1].data),
+          bias_(a.in[2].data), out_(a.out[0]), n_(int(a.graph.value(a.node.out[0]).width)),
+          eps_(a.node.params.layer_norm.eps) {}
+
+  private:
+    void row_step(const RunInfo&, int row, int) const override {
+        table_.layer_norm(x_.row(row), weight_, bias_, out_.row(row), n_, eps_);
+    }
+    RowView x_;
+    const float *weight_, *bias_;
+    RowView out_;
+    int n_;
+    float eps_;
+};
+
 }  // namespace
 
 std::unique_ptr<CpuStep> make_norm_step(const StepArgs& a) {
     switch (a.node.op) {
         case Op::norm: return std::make_unique<NormStep>(a);
         case Op::norm_add: return std::make_unique<NormAddStep>(a);
+        case Op::layer_norm: return std::make_unique<LayerNormStep>(a);
         default: return nullptr;
     }
 }

@@ -32,6 +32,35 @@ class RopeTableStep final : public RowStep {
     std::vector<double> frequency_;
 };
 
+class RopeGridStep final : public RowStep {
+  public:
+    explicit RopeGridStep(const StepArgs& a)
+        : RowStep(a, 16 * a.node.params.rope_table.dims), x_(a.in[0]), y_(a.in[1]), out_(a.out[0]),
+          quarter_(a.node.params.rope_table.dims / 4) {
+        RopeTableParams p = a.node.params.rope_table;
+        p.dims /= 2;  // each axis turns half of a head
+        const auto f = rope_frequencies(p, nullptr);
+        frequency_.assign(f.begin(), f.end());
+    }
+
+  private:
+    static double place(const RowView& v, int row) {
+        return *reinterpret_cast<const int32_t*>(v.row(row));
+    }
+    void row_step(const RunInfo&, int row, int) const override {
+        const double at[2] = {place(x_, row), place(y_, row)};
+        float* out = out_.row(row);
+        for (int i = 0; i < 2 * quarter_; i++) {
+            const double angle = at[i / quarter_] * frequency_[size_t(i % quarter_)];
+            out[i] = float(cos(angle));
+            out[2 * quarter_ + i] = float(sin(angle));
+        }
+    }
+    RowView x_, y_, out_;
+    int quarter_;
+    std::vector<double> frequency_;
+};
+
 class QkvNormRopeStep final : public RowStep {
   public:
     explicit QkvNormRopeStep(const StepArgs& a)
@@ -78,6 +107,7 @@ class QkvNormRopeStep final : public RowStep {
 std::unique_ptr<CpuStep> make_rope_step(const StepArgs& a) {
     switch (a.node.op) {
         case Op::rope_table: return std::make_unique<RopeTableStep>(a);
+        case Op::rope_grid: return std::make_unique<RopeGridStep>(a);
         case Op::qkv_norm_rope: return std::make_unique<QkvNormRopeStep>(a);
         default: return nullptr;
     }

@@ -35,8 +35,7 @@ struct AttnShape {
     int window;       // 0: no window
     int span;         // positions that a sequence's part of the cache holds: KvStore::span()
     KvType kv;
-    bool plain = false;       // use the plain kernel for every shape
-    bool sees_ahead = false;  // some rows see later ones (AttnArgs::until)
+    bool plain = false;  // use the plain kernel for every shape
     int n_segments = 1;       // most of a run
     int n_longest = 0;        // most rows of a segment; 0: n_tokens
 

@@ -25,7 +25,7 @@ AttnShape attn_shape(const AttendParams& p, const KvStore& store, Rows kind, con
               last = p.window > 0 ? b.positions : std::min(b.positions, span);
     return {p.head_dim, p.n_heads,  p.n_kv_heads, rows,
             last,       p.window,   span,         store.spec.type,
-            plain,      sees_ahead, b.segments,   std::min(b.longest, rows)};
+            plain,      b.segments, std::min(b.longest, rows), sees_ahead};
 }
 
 AttnShape attn_shape(const AttendParams& p, const KvStore& store, int rows, bool plain,

@@ -108,6 +108,12 @@ Result<void> htp_supports(const Graph& graph, const Node& n) {
         case Op::matmul:
         case Op::moe_matmul: return check_weight(graph, n, n.in[0]);
         case Op::centroid_head: return check_weight(graph, n, n.in[2]);
+        case Op::glu:
+            if (!is_of_encoders(n)) return ok();
+            return Failure(Status::unsupported_op,
+                           "layer %d: device htp has no kernel for op glu of a sigmoid, or without "
+                           "up",
+                           n.layer);
         case Op::kv_store: return check_cache(graph, n);
         case Op::attend: {
             const Result<void> cache = check_cache(graph, n);
