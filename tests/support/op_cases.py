@@ -398,13 +398,15 @@ class OpCase:
         params=None,
         pos=0,
         only_run=False,
+        cpu_only=False,
         in_order=False,
         whole=False,
     ):
-        """only_run: its rows are those of the run, never the out rows. in_order: a row depends on
-        its neighbours, so that only runs of the same first rows are equal. whole: its rows depend
-        on each other; it runs on all of them."""
-        self.in_order, self.whole = in_order, whole
+        """only_run: its rows are those of the run, never the out rows. cpu_only: other devices
+        refuse it though they have the op. in_order: a row depends on its neighbours, so that only
+        runs of the same first rows are equal. whole: its rows depend on each other; it runs on all
+        of them."""
+        self.cpu_only, self.in_order, self.whole = cpu_only, in_order, whole
         self.op, self.inputs, self.params, self.pos, self.only_run = (
             op,
             inputs,
