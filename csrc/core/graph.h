@@ -55,6 +55,7 @@ class Graph {
     void append(const Node& node) { nodes_.push_back(node); }
 
     // media (optional): rows for tokens below 0, which stand for its rows -1 - token, unscaled.
+    // A run's tokens name rows below the number of its own.
     Value embed(Value table, Value tokens, float scale, Value media = kNone);
     // For each layer's slice l: e[l] = (rms(proj[l] * proj_scale; norm) + table[token][l] *
     // table_scale) * out_scale.

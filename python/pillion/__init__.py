@@ -56,8 +56,10 @@ from .errors import (
     UsageError,
 )
 from .importance_matrix import ImatrixSummary, imatrix
+from .llm.fitting import Fit
 from .llm.llm import LLM
 from .mmproj import Mmproj
+from .mmproj_file import find_mmproj
 from .model import Metadata, Model
 from .pair import Pair, PairStats, Round
 from .placement import Placed, device
@@ -91,6 +93,7 @@ __all__ = [
     "Engine",
     "EngineStats",
     "Generation",
+    "Fit",
     "HubAccessError",
     "HubError",
     "HubUnreachableError",
@@ -138,6 +141,7 @@ __all__ = [
     "constrained_token",
     "device",
     "find_drafter",
+    "find_mmproj",
     "hub",
     "imatrix",
     "join",

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from pathlib import Path
 from typing import TypeAlias
 
 from .arguments import check_path
 from .calling import checked
 from .errors import PairingError, PillionError
+from .files_beside import files_beside
 from .gguf_head import ASSISTANTS, head_of
 from .model import Model
 
 Target: TypeAlias = Model | str | os.PathLike[str]
 
 _log = logging.getLogger("pillion")
-
-_MAX_LINKS = 40
-_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
 @checked
@@ -66,52 +63,7 @@ def _search(target: Target) -> tuple[list[Path], str]:
 
 
 def _beside(target: Path, width: int) -> list[Path]:
-    found: list[Path] = []
-    for path in _files_beside(target):
-        if not _is_file(path, target) or path.resolve() in [other.resolve() for other in found]:
-            continue
-        if _may_be_assistant(path) and fits(path, width):
-            found.append(path)
-    return found
-
-
-def _files_beside(target: Path) -> list[Path]:
-    """GGUF files in the target's folder. If the target is a link, also in the folders of the links
-    behind it."""
-    files: list[Path] = []
-    folders: list[Path] = []
-    try:
-        for path in _links(target):
-            folder = path.parent.resolve()
-            if folder not in folders:
-                folders.append(folder)
-                here = sorted(path.parent.glob("*.gguf"))
-                files = here + files  # where the last link ends counts first
-    except OSError:
-        return []
-    return [path for path in files if _stands_for_itself(path)]
-
-
-def _links(path: Path) -> list[Path]:
-    chain = [path]
-    while chain[-1].is_symlink() and len(chain) < _MAX_LINKS:
-        chain.append(chain[-1].parent / os.readlink(chain[-1]))
-    return chain
-
-
-def _stands_for_itself(path: Path) -> bool:
-    """False for a part whose first part lies beside it: the first part stands for all."""
-    part = _PART.search(path.name)
-    if part is None or int(part[1]) == 1:
-        return True
-    return not path.with_name(f"{path.name[: part.start()]}-00001-of-{part[2]}.gguf").exists()
-
-
-def _is_file(path: Path, target: Path) -> bool:
-    try:
-        return path.is_file() and not path.samefile(target)
-    except OSError:
-        return False
+    return [path for path in files_beside(target) if _may_be_assistant(path) and fits(path, width)]
 
 
 def _may_be_assistant(path: Path) -> bool:

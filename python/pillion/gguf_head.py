@@ -22,6 +22,8 @@ _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 _SCALARS[12] = "d"
 _STRING, _ARRAY = 8, 9
 
+_WIDTH = {"drafter": "embedding_length_out", "mmproj": "vision.projection_dim"}
+
 _FILE_TYPES = {0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1"}
 _FILE_TYPES |= {14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 32: "BF16"}
 """`general.file_type` of the types that `pillion quantize` writes."""
@@ -35,7 +37,7 @@ class Head:
     """target, drafter, mmproj, adapter or other."""
     architecture: str | None
     width: int | None
-    """Of a target its width, of a drafter the width of its targets."""
+    """Of a target its width, of a drafter or an mmproj file the width of its targets."""
     quantization: str | None
 
 
@@ -67,8 +69,9 @@ def read_head(data: bytes) -> Head | None:
     arch = facts.get("general.architecture")
     arch = arch if isinstance(arch, str) else None
     kind = _kind(arch, facts.get("general.type"))
-    key = "embedding_length_out" if kind == "drafter" else "embedding_length"
-    width = facts.get(f"{arch}.{key}")
+    width = facts.get(f"{arch}.{_WIDTH.get(kind or '', 'embedding_length')}")
+    if kind == "mmproj" and width is None:
+        width = facts.get("clip.audio.projection_dim")
     file_type = facts.get("general.file_type")
     return Head(
         kind,

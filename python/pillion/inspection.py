@@ -19,6 +19,7 @@ from .calling import checked
 from .chat.format import TEMPLATE, ChatFormat, named_templates
 from .devices import system
 from .errors import BackendError, ModelFileError, PairingError, PillionError, UsageError
+from .mmproj_facts import describe_towers, tower_warnings
 from .model import Model
 from .options import KV_TYPES
 from .sampling import SamplingParams
@@ -67,6 +68,7 @@ def inspect_file(
     ctx: Sequence[int] = (),
     kv_type: str = "f16",
     drafter: str | os.PathLike[str] | None = None,
+    mmproj: str | os.PathLike[str] | None = None,
     tensors: bool = False,
 ) -> Facts:
     """Returns the facts of a file as one JSON-like object.
@@ -74,17 +76,20 @@ def inspect_file(
     ctx: context lengths to compute memory for (none: the default length).
     kv_type: type of the KV cache, "f16" or "q8_0".
     drafter: a drafter to try on it.
+    mmproj: an mmproj file to try on it; the memory counts its towers.
     tensors: lists every tensor.
 
-    Keys: path, runnable, reason, file, model, tokenizer, drafter, pair, memory, warnings, unused,
-    metadata, and with `tensors` tensors. `unused` counts the tensors and keys that pillion does not
-    read, and lists the first of them, with `tensors` all. What a file does not have is None.
+    Keys: path, runnable, reason, file, model, tokenizer, drafter, pair, mmproj, memory, warnings,
+    unused, metadata, and with `tensors` tensors. `mmproj` tells of towers, the file's own or those
+    to try. `unused` counts the tensors and keys that pillion does not read, and lists the first of
+    them, with `tensors` all. What a file does not have is None.
     `reason` tells why a file is not runnable. Raises ModelFileError for a file that is damaged as a
     container.
     """
     _check_kv_type(kv_type)
     ctx = _lengths(ctx)
     drafter = None if drafter is None else check_path("drafter", drafter)
+    mmproj = None if mmproj is None else check_path("mmproj", mmproj)
     header = read_header(path, tensors)
     facts: Facts = {
         "path": os.fspath(path),
@@ -97,6 +102,7 @@ def inspect_file(
         "tokenizer": None,
         "drafter": None,
         "pair": None,
+        "mmproj": None,
         "memory": [],
         "warnings": [],
     }
@@ -104,6 +110,9 @@ def inspect_file(
     facts["metadata"] = header["metadata"]
     if tensors:
         facts["tensors"] = header["tensors"]
+    if header["architecture"] == "clip":
+        _towers_alone(facts, path)
+        return facts
     try:
         model = Model.open(path, metadata_only=True)
     except ModelFileError as error:
@@ -112,8 +121,17 @@ def inspect_file(
         facts["reason"] = f"the file is of type {other}, not a model" if other else error.sentence
         return facts
     with model:
+        facts["mmproj"] = None if mmproj is None else describe_towers(mmproj, model)
         _model_facts(facts, model, ctx, kv_type, drafter)
     return facts
+
+
+def _towers_alone(facts: Facts, path: str | os.PathLike[str]) -> None:
+    """The file itself is an mmproj file."""
+    facts["mmproj"] = describe_towers(path)
+    facts["reason"] = facts["mmproj"]["reason"]
+    facts["runnable"] = facts["reason"] is None
+    facts["warnings"] = list(tower_warnings(read_header(path, True)["tensors"]))
 
 
 def _lengths(ctx: Any) -> list[int]:
@@ -212,6 +230,7 @@ def _model_facts(
     if not problems:
         try:
             _memory_facts(facts, model, ctx, kv_type, drafter, warnings)
+            _count_towers(facts, warnings)
         except (
             BackendError
         ) as error:  # no room for such a context, or no kernels here: the rest still holds
@@ -400,6 +419,19 @@ def _memory_facts(
             return
         facts["pair"] |= {"fits": True, "kind": trial["kind"], "head": trial["head"]}
         _fill_memory(facts, model, other, ctx, kv_type, warnings)
+
+
+def _count_towers(facts: Facts, warnings: list[str]) -> None:
+    """Adds the towers of an mmproj file that fits to every total."""
+    towers = facts["mmproj"]
+    if towers is None:
+        return
+    if not towers["fits"]:
+        warnings.append(f"{Path(towers['path']).name} does not fit: {towers['reason']}")
+        return
+    for one in facts["memory"]:
+        one["mmproj"] = towers["file_bytes"]
+        one["total"] += towers["file_bytes"]
 
 
 def _fill_memory(

@@ -181,7 +181,7 @@ std::vector<Value> add_in_place(Graph& g, Op op, const std::vector<Value>& in, F
 // The builder function of an op; params: the arguments of core/graph.h by their names.
 std::vector<Value> build(Graph& g, Op op, const std::vector<Value>& in, Fields& p) {
     switch (op) {
-        case Op::embed: return {g.embed(in[0], in[1], p.get("scale", 1.0f))};
+        case Op::embed: return {g.embed(in[0], in[1], p.get("scale", 1.0f), in[2])};
         case Op::per_layer_embed:
             return {g.per_layer_embed(in[0], in[1], in[2], in[3], per_layer_embed_params(p))};
         case Op::rope_table:

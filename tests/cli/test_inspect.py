@@ -25,6 +25,7 @@ KEYS = {
     "tokenizer",
     "drafter",
     "pair",
+    "mmproj",
     "memory",
     "warnings",
     "unused",

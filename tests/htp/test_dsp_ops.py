@@ -44,7 +44,8 @@ def test_native_equals_the_cpu(native_dsp, packer, case):
     if case.op == "kv_store":
         return check_store(plan, case)
     check(plan.run(), reference(case), "all rows")
-    for rows, start in ((1, 0), (2, 3), (9, 4)):  # alone, or among others: the same bits
+    starts = [(1, 0), (9, 0)] if case.in_order else [(1, 0), (2, 3), (9, 4)]
+    for rows, start in starts:  # alone, or among others: the same bits
         check(plan.run(rows, start), reference(case, rows, start), f"{rows} rows from {start}")
 
 

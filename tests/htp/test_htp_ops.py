@@ -43,7 +43,8 @@ def test_op(case):
         "all rows",
     )
     # alone, or among others: the same bits
-    for rows, start in ((1, 0), (1, 7), (2, 3), (9, 4), (17, 30)):
+    starts = [(1, 0), (1, 7), (2, 3), (9, 4), (17, 30)]
+    for rows, start in [(1, 0), (9, 0)] if case.in_order else starts:
         for name, x in bench.run(rows, start).items():
             assert same(x, all_rows[name][start : start + rows]), (
                 f"{name}, {rows} rows from {start}"

@@ -369,7 +369,7 @@ def test_errors_are_typed(pillion, make, llm):
         (lambda: make(top_p=2).invoke("x"), pillion.UsageError, "top_p is 2"),
         (lambda: make().invoke("x", wow=1), pillion.UsageError, "no argument 'wow'"),
         (lambda: list(make().stream("x", wow=1)), pillion.UsageError, "no argument 'wow'"),
-        (lambda: make().invoke([picture]), pillion.UsageError, "only text is supported"),
+        (lambda: make().invoke([picture]), pillion.MediaError, "image"),
         (lambda: make().invoke([FunctionMessage("x", name="f")]), pillion.UsageError, "no role"),
         (lambda: make().with_structured_output(Verse, method="xml"), pillion.UsageError, "method"),
         (lambda: make(timeout=1e-9).invoke("x"), pillion.TimedOut, ""),

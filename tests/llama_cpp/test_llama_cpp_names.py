@@ -242,8 +242,8 @@ def test_what_is_imported_and_refused_when_used(pillion, of_llama):
     formats = importlib.import_module("pillion.llama_cpp.llama_chat_format")
     grammars = importlib.import_module("pillion.llama_cpp.llama_grammar")
     uses = [
-        (formats.Llava15ChatHandler, ("clip.gguf",), "images and sounds are not read"),
-        (formats.Gemma4ChatHandler, (), "images and sounds are not read"),
+        (formats.Llava16ChatHandler, ("clip.gguf",), "are read for Gemma 4, with MTMDChatHandler"),
+        (formats.Qwen25VLChatHandler, (), "are read for Gemma 4, with MTMDChatHandler"),
         (formats.hf_autotokenizer_to_chat_formatter, ("gpt2",), "chat_template=…"),
         (of_llama.LlamaDiskCache, (), "parallel=n"),
         (of_llama.LlamaHFTokenizer.from_pretrained, ("gpt2",), "token ids"),

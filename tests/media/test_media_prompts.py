@@ -262,7 +262,7 @@ def test_what_clients_call_sounds(llm, tmp_path):
         ({"type": "input_audio", "input_audio": {"data": 5}}, "must be a data URL|base64"),
         ({"type": "input_audio", "input_audio": {"data": "a_b"}}, "is not base64"),
         ({"type": "image", "image": "/no/such.png"}, "No such file"),
-        ({"type": "video", "video": "a.mp4"}, "has a part of type 'video'; text, images"),
+        ({"type": "video", "video": "a.mp4"}, "has a part of type 'video'; texts, images"),
         ({"type": "audio", "audio": np.zeros(9), "strict": 1}, "strict of the sound of message 0"),
     ],
 )
@@ -304,8 +304,10 @@ def test_without_towers_there_is_no_answer(pillion, tiny_target, stand_in, tmp_p
             assert llm.media.towers.kinds == frozenset()
             llm.chat([user(text("Hi"))], max_tokens=2)  # texts still work
     blind, deaf = stand_in(vision=False), stand_in(audio=None)
-    for towers, part, words in ((blind, image(1), "no vision tower, the model takes sounds only"),
-                                (deaf, sound(), "no audio tower, the model takes images only")):  # fmt: skip
+    for towers, part, words in (
+        (blind, image(1), "no vision tower, the model takes sounds only"),
+        (deaf, sound(), "no audio tower, the model takes images only"),
+    ):
         with pillion.LLM(target, n_ctx=64, drafter=None, mmproj=towers) as llm:
             with pytest.raises(MediaError, match=words):
                 llm.chat([user(part)])

@@ -200,7 +200,7 @@ IMAGE = {"type": "image", "source": {"type": "url", "url": "http://x/y.png"}}
         ({"messages": [{"role": "user"}]}, r"messages\[0\].content is None"),
         ({"messages": [user("hi")]}, r"messages\[0\].content\[0\] is 'hi'"),
         ({"messages": [user({"type": "text"})]}, r"messages\[0\].content\[0\].text is None"),
-        ({"messages": [user(IMAGE)]}, r"content\[0\] is a block of type 'image'; .* text only"),
+        ({"messages": [user(IMAGE)]}, r"content\[0\].source.url is 'http.*fetches nothing"),
         ({"messages": [*ASK, assistant(text("The"))]}, "must end with a user message"),
         ({"messages": [user({"type": "tool_result"})]}, "tool_use_id is None"),
         ({"messages": [*ASK, assistant({"type": "tool_use"}), *ASK]}, "name is None"),
@@ -321,3 +321,21 @@ def test_errors():
     for status, kind in expected.items():
         body = error_body(status, "no", "req_1")
         assert body["error"] == {"type": kind, "message": "no"} and body["type"] == "error"
+
+
+PNG = {"type": "base64", "media_type": "image/png", "data": "aGk="}
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
+
+
+def test_images():
+    """Among texts, and in the results of tools, where agents put screenshots."""
+    image = {"type": "image", "source": PNG}
+    found = messages_of(user(text("a"), image, text("b")))
+    plain = [{"type": "text", "text": "a"}, PICTURE, {"type": "text", "text": "b"}]
+    assert found == [{"role": "user", "content": plain}]
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [text("seen"), image]}
+    (found,) = messages_of(user(result))
+    assert found["content"] == [{"type": "text", "text": "seen"}, PICTURE]
+    for source in (None, {"type": "file", "file_id": "f"}, {"type": "base64"}, "x"):
+        with pytest.raises(UsageError, match=r"content\[0\].source"):
+            messages_of(user({"type": "image", "source": source}))

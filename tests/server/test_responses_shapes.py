@@ -229,7 +229,7 @@ IMAGE = {"role": "user", "content": [{"type": "input_image", "image_url": "http:
             r"input\[0\] is an item of type 'item_reference'",
         ),
         ([{"role": "cat", "content": "x"}], {}, r"input\[0\].role is 'cat'"),
-        ([IMAGE], {}, r"input\[0\].content\[0\] is a part of type 'input_image'.*text only"),
+        ([IMAGE], {}, r"content\[0\].image_url is 'http.*: send the data itself"),
         ([{"role": "user"}], {}, r"input\[0\].content is None"),
         ([{"type": "function_call", "name": "f"}], {}, r"input\[0\].arguments is None"),
         ([{"type": "function_call_output", "output": "x"}], {}, r"input\[0\].call_id is None"),
@@ -350,3 +350,17 @@ def test_an_answer_that_breaks_off():
     assert failed["response"]["output"][0]["content"][0]["text"] == "He"
     assert error["message"] == "it took too long"
     assert error["sequence_number"] == len(before) + 1
+
+
+def test_images_and_sounds():
+    image = {"type": "input_image", "image_url": "data:image/png;base64,aGk=", "detail": "low"}
+    sound = {"type": "input_audio", "input_audio": {"data": "aGk=", "format": "wav"}}
+    asked = {"type": "input_text", "text": "What?"}
+    (found,) = read([{"role": "user", "content": [image, asked, sound]}]).messages
+    assert found["content"] == [image, {"type": "text", "text": "What?"}, sound]
+    result = {"type": "function_call_output", "call_id": "c", "output": [asked, image]}
+    (found,) = read([result]).messages
+    assert found["content"] == [{"type": "text", "text": "What?"}, image]
+    uploaded = {"type": "input_image", "file_id": "f"}
+    with pytest.raises(UsageError, match=r"input\[0\].content\[0\].image_url is None"):
+        read([{"role": "user", "content": [uploaded]}])

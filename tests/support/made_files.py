@@ -4,8 +4,8 @@ import gguf
 
 
 def remade(source, path, keys=None, tensors=None, raw=()):
-    """keys: {key: value, None: left out}, new ones (numbers, lists) too; tensors: {name: (values,
-    type), None: left out}, new ones too; raw: (name, array) as they are."""
+    """keys: {key: value, None: left out}, new ones (numbers, texts, lists) too; tensors: {name:
+    (values, type), None: left out}, new ones too; raw: (name, array) as they are."""
     reader, keys, tensors = gguf.GGUFReader(source), dict(keys or {}), dict(tensors or {})
     writer = gguf.GGUFWriter(path, reader.fields["general.architecture"].contents())
     for name, field in reader.fields.items():
@@ -20,7 +20,8 @@ def remade(source, path, keys=None, tensors=None, raw=()):
             )
     for name, value in keys.items():
         if value is not None:
-            (writer.add_array if isinstance(value, list) else writer.add_uint32)(name, value)
+            add = {list: writer.add_array, str: writer.add_string}.get(type(value))
+            (add or writer.add_uint32)(name, value)
     for tensor in reader.tensors:
         if tensor.name not in tensors:
             writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)

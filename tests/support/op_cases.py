@@ -442,6 +442,14 @@ def embed_op_cases():
             yield OpCase(
                 "embed", name, {"table": table, "tokens": tokens}, {"scale": scale}, only_run=True
             )
+        if dtype in ("f32", "q8_0", "q4_0"):
+            mixed = tokens.copy()
+            for row in range(1, MAX_ROWS, 3):
+                mixed[row] = -1 - rng("media", dtype, row).integers(0, row + 1)
+            inputs = {"table": table, "tokens": mixed, "media": _normal("rows", width=width)}
+            yield OpCase(
+                "embed", f"{dtype}-media", inputs, {"scale": 45.25}, only_run=True, in_order=True
+            )
     for dtype, width, n_layers, norm in (
         ("f32", 5, 3, True),
         ("q8_0", 32, 5, True),
@@ -451,7 +459,8 @@ def embed_op_cases():
     ):
         inputs = {
             "table": Weight(dtype, width * n_layers, 50, use="table", mapped=n_layers == 4),
-            "tokens": rng("ple", width).integers(0, 50, (MAX_ROWS, 1), dtype=np.int32),
+            # below 0: a row of a medium, which has row 0
+            "tokens": rng("ple", width).integers(-9, 50, (MAX_ROWS, 1), dtype=np.int32),
             "proj": _normal("proj", width, width=width * n_layers, scale=3),
             "norm": _vector("ple norm", width, width=width) if norm else None,
         }
@@ -773,7 +782,7 @@ def until_case(name, store, q, params, pos, length):
     until[10:30] = pos + 29
     until[:2] = pos + 40
     inputs = {"cache": store, "q": q, "until": until.astype(np.int32)[:, None]}
-    return OpCase("attend", f"{name}-until", inputs, params, pos, cpu_only=True)
+    return OpCase("attend", f"{name}-until", inputs, params, pos)
 
 
 # (lowest, highest) of input and output: none, some, the input alone, a value for all

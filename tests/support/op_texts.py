@@ -30,7 +30,7 @@ def f32(x):
 
 def rows_of_table(case):
     tokens = case.inputs["tokens"][:, 0]
-    return case.inputs["table"].dequantized()[0][tokens].astype(np.float64)
+    return case.inputs["table"].dequantized()[0][np.maximum(tokens, 0)].astype(np.float64)
 
 
 def activations(x):
@@ -60,6 +60,9 @@ def product(weight, index, x):
 
 def embed(case):
     want = rows_of_table(case) * f32(case.params["scale"])
+    if "media" in case.inputs:
+        tokens = case.inputs["tokens"][:, 0]
+        want = np.where(tokens[:, None] < 0, case.inputs["media"][np.maximum(-1 - tokens, 0)], want)
     return {"y": (want, EPS * np.abs(want))}
 
 

@@ -21,11 +21,21 @@ ROOMS = {
     "llm": {"chat", "engine", "hub", "media", "structured"},
     "convert": set(),
     "benchmark": {"engine"},
-    "llama_cpp": {"chat", "engine", "llm", "media", "structured"},
+    "llama_cpp": {"chat", "engine", "hub", "llm", "media", "structured"},
     "server": {"chat", "engine", "llm", "media", "structured"},
     "hub": set(),
     "integrations": {"engine", "llm", "server", "structured"},
-    "cli": {"benchmark", "chat", "convert", "engine", "hub", "llm", "server", "structured"},
+    "cli": {
+        "benchmark",
+        "chat",
+        "convert",
+        "engine",
+        "hub",
+        "llm",
+        "media",
+        "server",
+        "structured",
+    },
 }
 """Each room with the rooms it may import. All may import the modules beside the rooms, and of
 those only `pillion` itself imports from rooms: inspection.py is the exception."""

@@ -157,10 +157,9 @@ class Compiler {
     // The most that a run of few rows needs; longer ones need nothing.
     size_t attend_bytes(const Node& n) const {
         const int rows = std::min(graph_.rows_max(n.rows), kDecodeTokens);
-        return attn_plan(attn_shape(n.params.attend, graph_.value(n.in[0]).kv, rows, is_plain(n)),
-                         device_.limits)
-                   .scratch_floats *
-               4;
+        const AttnShape shape = attn_shape(n.params.attend, graph_.value(n.in[0]).kv, rows,
+                                           is_plain(n), n.in[2] != kNone);
+        return attn_plan(shape, device_.limits).scratch_floats * 4;
     }
 
     CentroidLayout centroid_layout(const Node& n) const {

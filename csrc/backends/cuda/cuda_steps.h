@@ -84,9 +84,10 @@ CentroidLayout centroid_scratch(const CentroidHeadParams& p, const Tensor& table
 // --- attention ---
 
 // Of runs of any length over this cache.
-AttnShape attn_shape(const AttendParams& p, const KvStore& store, int rows, bool plain);
+AttnShape attn_shape(const AttendParams& p, const KvStore& store, int rows, bool plain,
+                     bool sees_ahead);
 AttnShape attn_shape(const AttendParams& p, const KvStore& store, Rows kind, const Bounds& bounds,
-                     bool plain);
+                     bool plain, bool sees_ahead);
 Step make_attend_step(const StepArgs& args);
 
 // --- shared ---

@@ -16,7 +16,7 @@ Result<void> check_attend(const Graph& graph, const Node& n, const DeviceInfo& d
     // Every kernel that runs of up to this many rows may take.
     for (const int rows : {1, 2, 4, 8, kDecodeTokens, kDecodeTokens + 1, 32, 64, rows_max}) {
         if (rows > rows_max) continue;
-        const AttnShape shape = attn_shape(p, store, rows, plain);
+        const AttnShape shape = attn_shape(p, store, rows, plain, n.in[2] != kNone);
         const AttnPlan plan = attn_plan(shape, device.limits);
         if (plan.kernel == AttnKernel::none)
             return Failure(Status::unsupported_op,
@@ -73,10 +73,6 @@ Result<void> cuda_supports(const Graph& graph, const Node& n, const DeviceInfo& 
             Status::unsupported_op,
             "layer %d: backend cuda has no kernel for op glu of a sigmoid, or without up", n.layer);
     if (n.op == Op::attend) {
-        if (n.in[2] != kNone)
-            return Failure(Status::unsupported_op,
-                           "layer %d: backend cuda has no kernel for op attend with `until`",
-                           n.layer);
         const Result<AttendKernels> kernels = choose_attend(graph, n, device, Flash::automatic);
         return kernels ? ok() : kernels.failure();
     }

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..media.markers import MARKER
-from ..media.parts import MediaPart, check_count, media_part
+from ..media.media_parts import MediaPart, check_count, media_part
 
 
 class MediaMarks:
@@ -40,15 +40,22 @@ class MediaMarks:
         """The message with its media as parts of its content, if it has media and all of them are
         of these kinds."""
         content = message["content"]
-        pieces = self._any.split(content) if self.parts and isinstance(content, str) else [content]
-        of = {mark: kind for kind, mark in self._marks.items()}
-        if len(pieces) == 1 or any(of[one] not in kinds for one in pieces[1::2]):
+        pieces = self.pieces(content) if isinstance(content, str) else []
+        if len(pieces) < 2 or any(kind and kind not in kinds for _, kind in pieces):
             return dict(message)
         parts = [
-            {"type": of[one]} if at % 2 else {"type": "text", "text": one}
-            for at, one in enumerate(pieces)
+            {"type": kind} if kind else {"type": "text", "text": text}
+            for text, kind in pieces
+            if kind or text
         ]
-        return {**message, "content": [one for one in parts if one.get("text") != ""]}
+        return {**message, "content": parts}
+
+    def pieces(self, text: str) -> list[tuple[str, str]]:
+        """The text cut at the words of the media: pairs of a text and "", or of "" and the kind of
+        a medium."""
+        of = {mark: kind for kind, mark in self._marks.items()}
+        found = self._any.split(text) if self.parts else [text]
+        return [("", of[one]) if at % 2 else (one, "") for at, one in enumerate(found)]
 
     def written(self, rendered: str) -> str:
         """The prompt with the markers of those media that the template took for text."""

@@ -100,12 +100,17 @@ def _text(where: str, role: str, content: Any, marks: MediaMarks | None) -> str:
     return text
 
 
+def prompt_text(parts: Sequence[Any], marks: MediaMarks) -> str:
+    """A prompt of strings and parts as one text, in which media are words of `marks`."""
+    listed = [{"type": "text", "text": one} if isinstance(one, str) else one for one in parts]
+    return _text("the prompt", "user", listed, marks)
+
+
 def _text_of(where: str, part: Any) -> str:
     kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
     if not isinstance(part, Mapping) or kind not in ("text", "input_text", "output_text"):
         raise UsageError(
-            f"{where} has a part of type {kind!r}; text, images (image_url) and sounds "
-            "(input_audio) are supported"
+            f"{where} has a part of type {kind!r}; texts, images and sounds are supported"
         )
     text = part.get("text", "")
     if not isinstance(text, str):

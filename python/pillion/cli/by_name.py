@@ -53,6 +53,14 @@ def model_and_drafter(
 ) -> tuple[Path, str | None]:
     """The model's file of -m or -hf, and what -md is for it: the drafter of the hub is a path
     then."""
+    return model_and_more(model, hf, drafter, "none")[:2]
+
+
+def model_and_more(
+    model: Path | None, hf: str | None, drafter: str | None, mmproj: str | None
+) -> tuple[Path, str | None, str | None]:
+    """The model's file of -m or -hf, and what -md and --mmproj are for it: files of the hub are
+    paths then. mmproj: None is auto."""
     if hf is None:
         if model is None:
             typer.echo(
@@ -66,18 +74,20 @@ def model_and_drafter(
                 f"there is no file {model}; a repository of huggingface.co goes behind -hf: "
                 f"-hf {model}"
             )
-        return model, drafter
+        return model, drafter, mmproj
     if model is not None:
         raise fail("give the model as a file or with -hf, not both")
     plain = drafter in ("none", LOOKUP)
-    pulled = pull_with_bars(hf, drafter=None if plain else drafter or "auto")
+    towers = None if mmproj == "none" else mmproj or "auto"
+    pulled = pull_with_bars(hf, drafter=None if plain else drafter or "auto", mmproj=towers)
     if pulled.kind == "mmproj":
         raise fail(f"{pulled.file} of {pulled.repo} is a projector (mmproj), no model")
     if pulled.reason and not pulled.was_cached:
         typer.echo(f"{pulled.repo}: {pulled.file} ({pulled.reason})", err=True)
+    towers = "none" if pulled.mmproj is None else str(pulled.mmproj)
     if plain or pulled.drafter is None:
-        return pulled.path, drafter
-    return pulled.path, str(pulled.drafter)
+        return pulled.path, drafter, towers
+    return pulled.path, str(pulled.drafter), towers
 
 
 def summary(pulled: Pulled) -> list[str]:
@@ -90,6 +100,8 @@ def summary(pulled: Pulled) -> list[str]:
         lines.append(f"drafter: {pulled.drafter}")
     elif pulled.kind == "target":
         lines.append(f"no drafter: {pulled.no_drafter}")
+    if pulled.mmproj is not None:
+        lines.append(f"mmproj: {pulled.mmproj}")
     return lines
 
 

@@ -32,12 +32,17 @@ def inspect(
     drafter: Path | None = typer.Option(
         None, "-md", "--drafter", "--model-draft", help="A drafter to try on it."
     ),
+    mmproj: Path | None = typer.Option(
+        None, "-mm", "--mmproj", help="An mmproj file to try on it; the memory counts its towers."
+    ),
     tensors: bool = typer.Option(False, "--tensors", help="List every tensor."),
     as_json: bool = typer.Option(False, "--json", help="Print everything as one JSON object."),
 ) -> None:
     """Show what is in a model file, the memory it needs, and known trouble. Nothing is loaded."""
     path = model_file(file, hf)
-    facts = inspect_file(path, ctx=ctx or (), kv_type=kv_type, drafter=drafter, tensors=tensors)
+    facts = inspect_file(
+        path, ctx=ctx or (), kv_type=kv_type, drafter=drafter, mmproj=mmproj, tensors=tensors
+    )
     if as_json:
         typer.echo(json.dumps(facts, ensure_ascii=False, indent=2))
         return
@@ -47,7 +52,8 @@ def inspect(
 
 def _lines(facts: Facts) -> Iterable[str]:
     kind = facts["file"]["architecture"] or facts["file"]["type"] or "no architecture"
-    yield f"{facts['path']}: {kind}{', a drafter' if facts['drafter'] else ''}"
+    what = ", a drafter" if facts["drafter"] else ", an mmproj file" if kind == "clip" else ""
+    yield f"{facts['path']}: {kind}{what}"
     if not facts["runnable"]:
         yield f"cannot be run: {facts['reason']}"
     for warning in facts["warnings"]:
@@ -65,6 +71,8 @@ def _lines(facts: Facts) -> Iterable[str]:
             f"yes, {pair['kind']}, {pair['head']} head" if pair["fits"] else f"no: {pair['reason']}"
         )
         yield from _section("pair", {"drafter": pair["drafter"], "fits": fits})
+    if facts["mmproj"]:
+        yield from _section("mmproj", _mmproj(facts["mmproj"], alone=kind == "clip"))
     yield from _memory(facts["memory"])
     yield from _section("metadata", facts["metadata"])
     if "tensors" in facts:
@@ -138,6 +146,34 @@ def _drafter(drafter: Facts) -> Facts:
     }
 
 
+def _mmproj(towers: Facts, alone: bool) -> Facts:
+    shown = {} if alone else {"file": towers["path"]}
+    if towers["fits"] is not None:
+        shown["fits"] = "yes" if towers["fits"] else f"no: {towers['reason']}"
+    if "n_embd" not in towers:
+        return shown
+    shown["fits targets of"] = f"width {towers['n_embd']}"
+    for name in ("vision", "audio"):
+        shown[name] = _tower(towers[name]) if towers[name] else "no"
+    shown["size"] = size(towers["file_bytes"])
+    return shown
+
+
+def _tower(tower: Facts) -> str:
+    layers = (
+        f"{tower['n_layers']} layers of {tower['n_embd']}, {tower['n_heads']} heads, "
+        f"ff {tower['n_ff']}"
+        if tower["n_layers"]
+        else "no layers"
+    )
+    patch = (
+        f", patches of {tower['patch']}, pooling {tower['pool']} x {tower['pool']}"
+        if "patch" in tower
+        else ""
+    )
+    return f"{tower['projector']}, {layers}{patch}, {size(tower['file_bytes'])}"
+
+
 def _tokenizer(tokenizer: Facts) -> Facts:
     specials = {
         name: _token(tokenizer[name]) for name in ("bos", "eos", "unk", "pad") if tokenizer[name]
@@ -191,6 +227,8 @@ def _memory(memory: list[Facts]) -> Iterable[str]:
             shown["drafter"] = (
                 f"{size(drafter['bytes'])}: weights {size(drafter['weights'])}, the rest {rest}"
             )
+        if one.get("mmproj"):
+            shown["mmproj"] = f"{size(one['mmproj'])}, once an image or a sound comes"
         shown["total"] = size(one["total"])
         title = (
             f"memory, context of {one['n_ctx']}, {one['kv_type']} cache"

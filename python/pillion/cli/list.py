@@ -21,8 +21,8 @@ _MEASURED = 10_000  # columns, more than any table needs
 def list_models(
     as_json: bool = typer.Option(False, "--json", help="Print a list of objects."),
 ) -> None:
-    """Show the models in the cache: where from, how large, what kind, and which drafter fits
-    which."""
+    """Show the models in the cache: where from, how large, what kind, and which drafter and
+    mmproj file fit which."""
     rows = hub.list_cached()
     if as_json:
         typer.echo(json.dumps([row.as_dict() for row in rows], indent=2))

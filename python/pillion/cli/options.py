@@ -9,6 +9,8 @@ from typing import Any
 import typer
 
 from .. import find_drafter
+from ..media.budget import BUDGETS, DEFAULT, ImageTokens
+from ..models import TINY_TARGET
 from ..pair import DRAFT_MAX, LOOKUP, Draft
 from .console import fail, read_text
 
@@ -26,6 +28,21 @@ DrafterOption = typer.Option(
     help="What guesses ahead: a GGUF file; auto: the drafter beside the model; lookup: the text "
     "itself; none; with -hf also OWNER/NAME[:QUANT]. Without it: as auto, but none where there are "
     "several.",
+    show_default=False,
+)
+MmprojOption = typer.Option(
+    None,
+    "-mm",
+    "--mmproj",
+    help="The model's eyes and ears: an mmproj file; auto: the one beside the model; none; with "
+    "-hf also a file of the repository. Without it: as auto.",
+    show_default=False,
+)
+ImageTokensOption = typer.Option(
+    None,
+    "--image-tokens",
+    help="Most tokens of an image: 70, 140, 280 (the default), 560, 1120, or auto: as its pixels "
+    "need.",
     show_default=False,
 )
 DraftOption = typer.Option(
@@ -113,6 +130,30 @@ def draft_options(
         "draft_sampling": sampling,
         "draft_device": device,
     }
+
+
+def media_options(model: Path, mmproj: str | None, image_tokens: str | None) -> dict[str, Any]:
+    """The options for images and sounds as arguments of LLM."""
+    given = "auto" if mmproj is None else None if mmproj == "none" else mmproj
+    budget = TINY_BUDGET if model == TINY_TARGET else DEFAULT
+    return {
+        "mmproj": given,
+        "image_tokens": budget if image_tokens is None else token_budget(image_tokens),
+    }
+
+
+TINY_BUDGET = 70
+"""The towers of the tiny pair know no other."""
+
+
+def token_budget(text: str) -> ImageTokens:
+    """`--image-tokens` from the command line."""
+    if text == "auto":
+        return text
+    if text not in map(str, BUDGETS):
+        allowed = ", ".join(map(str, BUDGETS))
+        raise fail(f"--image-tokens is {text}; it can be {allowed}, or auto")
+    return int(text)
 
 
 def draft_count(text: str) -> Draft:

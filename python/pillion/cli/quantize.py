@@ -66,6 +66,9 @@ def quantize(
         )
     if dry_run:
         _show(done)
+    for (kind, reason), count in _fallbacks(done).items():
+        what = "1 tensor is" if count == 1 else f"{count} tensors are"
+        typer.echo(f"{what} {kind}: {reason}")
     typer.echo(
         f"{'would be ' if dry_run else ''}{out}: {done.type}, {size(done.source_bytes)} to "
         f"{size(done.target_bytes)}, {done.bits_per_weight:.2f} bits a weight"
@@ -76,9 +79,6 @@ def quantize(
             else ""
         )
     )
-    for (kind, reason), count in _fallbacks(done).items():
-        what = "1 tensor is" if count == 1 else f"{count} tensors are"
-        typer.echo(f"  {what} {kind}: {reason}")
 
 
 def _fallbacks(report: QuantizeReport) -> Counter[tuple[str, str]]:

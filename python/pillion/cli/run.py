@@ -14,7 +14,8 @@ import typer
 from .. import LLM, Generation, PairStats
 from ..chat.replies import Reply
 from ..llm.openai_format import ChatCompletion
-from .by_name import HfOption, model_and_drafter, one_model
+from .attaching import Attached, given_parts
+from .by_name import HfOption, model_and_more, one_model
 from .console import command, fail, open_llm, read_text, write
 from .options import (
     BatchOption,
@@ -26,8 +27,10 @@ from .options import (
     DraftOption,
     DraftSamplingOption,
     FlashAttnOption,
+    ImageTokensOption,
     KvTypeOption,
     LayersOption,
+    MmprojOption,
     ModelArgument,
     ModelOption,
     NoMmapOption,
@@ -38,6 +41,7 @@ from .options import (
     TemplateOption,
     ThreadsOption,
     draft_options,
+    media_options,
     template_source,
     template_variables,
 )
@@ -54,6 +58,14 @@ def run(
     file: Path | None = typer.Option(
         None, "-f", "--file", help="Read the prompt from a file; - is stdin."
     ),
+    image: list[Path] | None = typer.Option(
+        None, "--image", help="Show this picture with the message; may be repeated; means --chat."
+    ),
+    audio: list[Path] | None = typer.Option(
+        None, "--audio", help="Play this sound with the message; may be repeated; means --chat."
+    ),
+    mmproj: str | None = MmprojOption,
+    image_tokens: str | None = ImageTokensOption,
     n_predict: int = typer.Option(
         -1, "-n", "--n-predict", help="Most tokens to write; -1: until the model ends."
     ),
@@ -120,6 +132,8 @@ def run(
     ),
 ) -> None:
     """Continue a text, or answer with --chat. Text goes to stdout, everything else to stderr."""
+    parts = given_parts(image or [], audio or [])
+    chat = chat or bool(parts)
     text = _prompt(prompt, file, chat)
     source = template_source(template, template_file)
     variables = template_variables(template_kwargs)
@@ -137,7 +151,9 @@ def run(
         "seed": None if seed < 0 else seed,
         "stop": stop,
     }
-    path, drafter = model_and_drafter(one_model(model, model_option), hf, drafter)
+    if hf is not None and mmproj is None and not parts:
+        mmproj = "none"  # it would be fetched for nothing
+    path, drafter, mmproj = model_and_more(one_model(model, model_option), hf, drafter, mmproj)
     with (
         open_llm(
             path,
@@ -155,15 +171,18 @@ def run(
             **draft_options(
                 path, drafter, n_draft, p_min, dense_head, draft_sampling, draft_device
             ),
+            **media_options(path, mmproj, image_tokens),
         ) as llm,
         _kept(llm, state),
     ):
-        opening = [{"role": "system", "content": system}] if system else []
+        opening: list[dict[str, Any]] = []
+        opening += [{"role": "system", "content": system}] if system else []
         options |= {"chat_template_kwargs": variables} if chat else {}
         if text is None:
-            _converse(llm, opening, options)
+            _converse(llm, opening, options, Attached(llm, parts))
         elif chat:
-            answer = llm._answer([*opening, {"role": "user", "content": text}], **options)
+            asked = Attached(llm, parts).message(text)
+            answer = llm._answer([*opening, asked], **options)
             if as_json:
                 reply = Reply().add(list(answer.deltas()))
                 typer.echo(as_object(answer.generation, reply))
@@ -204,10 +223,12 @@ def _prompt(prompt: str | None, file: Path | None, chat: bool) -> str | None:
     raise fail("no prompt: give one with -p TEXT or -f FILE, or use --chat for a conversation")
 
 
-def _converse(llm: LLM, messages: list[dict[str, str]], options: dict[str, Any]) -> None:
-    """Talks turn by turn until the end of input. Ctrl-C stops an answer; at the prompt it
-    leaves."""
-    typer.echo("Type a message; Ctrl-C stops an answer, Ctrl-D leaves.", err=True)
+def _converse(
+    llm: LLM, messages: list[dict[str, Any]], options: dict[str, Any], attached: Attached
+) -> None:
+    """Talks turn by turn until the end of input. Ctrl-C stops an answer; at the prompt it leaves.
+    attached: what the next message shows beside its text."""
+    typer.echo(f"Type a message; {attached.help}Ctrl-C stops an answer, Ctrl-D leaves.", err=True)
     while True:
         try:
             typer.echo("> ", err=True, nl=False)
@@ -215,9 +236,9 @@ def _converse(llm: LLM, messages: list[dict[str, str]], options: dict[str, Any])
         except EOFError:
             typer.echo("", err=True)
             return
-        if not message.strip():
+        if not message.strip() or attached.takes(message):
             continue
-        messages.append({"role": "user", "content": message})
+        messages.append(attached.message(message))
         said = Reply()
         try:
             show_answer(llm._answer(messages, **options), said, timings=False)

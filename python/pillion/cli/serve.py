@@ -11,9 +11,9 @@ import typer
 
 from .. import LLM
 from ..engine.machine import PARALLEL_MAX
-from ..models import TINY_ASSISTANT, TINY_TARGET
+from ..models import TINY_ASSISTANT, TINY_MMPROJ, TINY_TARGET
 from ..server import ServerSettings, needs_extra
-from .by_name import HfOption, model_and_drafter, one_model
+from .by_name import HfOption, model_and_more, one_model
 from .console import command, fail, open_llm, read_text, write
 from .options import (
     BatchOption,
@@ -25,8 +25,10 @@ from .options import (
     DraftOption,
     DraftSamplingOption,
     FlashAttnOption,
+    ImageTokensOption,
     KvTypeOption,
     LayersOption,
+    MmprojOption,
     NoMmapOption,
     PMinOption,
     StrictOption,
@@ -35,6 +37,7 @@ from .options import (
     TemplateOption,
     ThreadsOption,
     draft_options,
+    media_options,
     template_source,
     template_variables,
 )
@@ -50,6 +53,8 @@ def serve(
     ),
     hf: str | None = HfOption,
     drafter: str | None = DrafterOption,
+    mmproj: str | None = MmprojOption,
+    image_tokens: str | None = ImageTokensOption,
     host: str = typer.Option(
         "127.0.0.1", "--host", help="Address to listen at; a path: a Unix socket."
     ),
@@ -124,7 +129,7 @@ def serve(
     Prints the address when it answers. Ctrl-C ends it when answers under way are done; a second one
     at once."""
     needs_extra()
-    path, drafter = _files(model, model_option, hf, drafter)
+    path, drafter, mmproj = _files(one_model(model, model_option), hf, drafter, mmproj)
     if not path.exists():
         raise fail(f"{path}: No such file or directory")
     settings = ServerSettings(
@@ -155,6 +160,7 @@ def serve(
         "strict": strict,
         "chat_template": template_source(template, template_file),
         **draft_options(path, drafter, n_draft, p_min, dense_head, draft_sampling, draft_device),
+        **media_options(path, mmproj, image_tokens),
     }
     _run(settings, port, path, options)
 
@@ -173,7 +179,8 @@ def _run(settings: ServerSettings, port: int, path: Path, options: dict[str, Any
 
     def announce(llm: LLM) -> None:
         guesses = f", drafter: {llm.speculation.kind}" if llm.pair is not None else ""
-        write(f"{address} answers: {serving.model_name}{guesses}; Ctrl-C ends it\n")
+        senses = _senses(llm)
+        write(f"{address} answers: {serving.model_name}{guesses}{senses}; Ctrl-C ends it\n")
 
     running = Running(serving, load, announce)
     running.serve_on(listener)
@@ -181,18 +188,24 @@ def _run(settings: ServerSettings, port: int, path: Path, options: dict[str, Any
         raise typer.Exit(exit_status(running))
 
 
+def _senses(llm: LLM) -> str:
+    """What it takes beside texts, for the line that says it is ready."""
+    kinds = [f"{one}s" for one in ("image", "audio") if one in llm.media.towers.kinds]
+    return f", takes {' and '.join(kinds).replace('audios', 'audio')}" if kinds else ""
+
+
 def _files(
-    model: Path | None, option: Path | None, hf: str | None, drafter: str | None
-) -> tuple[Path, str | None]:
-    """Path of the model, and the meaning of -md for it."""
-    path = one_model(model, option)
+    path: Path | None, hf: str | None, drafter: str | None, mmproj: str | None
+) -> tuple[Path, str | None, str | None]:
+    """Path of the model, and the meanings of -md and --mmproj for it."""
     if path is not None or hf is not None:
-        return model_and_drafter(path, hf, drafter)
+        return model_and_more(path, hf, drafter, mmproj)
     if not TINY_TARGET.exists():
         raise fail(
             f"{TINY_TARGET} is missing: this build came without its models; name one of your own"
         )
-    return TINY_TARGET, str(TINY_ASSISTANT) if drafter in (None, "auto") else drafter
+    drafter = str(TINY_ASSISTANT) if drafter in (None, "auto") else drafter
+    return TINY_TARGET, drafter, str(TINY_MMPROJ) if mmproj in (None, "auto") else mmproj
 
 
 def _keys(given: list[str], file: Path | None) -> list[str]:

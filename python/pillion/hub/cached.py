@@ -12,6 +12,7 @@ from ..arguments import check_path
 from ..calling import checked
 from ..errors import HubError, NotOnHubError, PillionError
 from ..gguf_head import head_of
+from ..mmproj_file import fits as mmproj_fits
 from .choosing import matches
 from .client import Hub
 from .drafters import TARGETS
@@ -48,9 +49,10 @@ class CachedModel:
     n_parts_here: int = 1
     """Those of them that the cache holds."""
     pairs_with: tuple[str, ...] = field(default=())
-    """Of a target the drafters that fit it, of a drafter its targets, as REPO:FILE."""
+    """Of a target the drafters and mmproj files that fit it, of these their targets, as
+    REPO:FILE."""
     width: int | None = None
-    """Width of a hidden row, of a drafter that of its target; None: unknown."""
+    """Width of a hidden row, of a drafter or an mmproj file that of its target; None: unknown."""
 
     @property
     def name(self) -> str:
@@ -185,9 +187,13 @@ def _partners(row: CachedModel, rows: list[CachedModel]) -> list[str]:
     return [one.name for one in sorted(found, key=lambda one: one.repo != row.repo)]
 
 
-def _pair(target: CachedModel, drafter: CachedModel) -> bool:
-    fits = target.width is not None and target.width == drafter.width
-    return fits and target.architecture in TARGETS and drafter.kind == "drafter"
+def _pair(target: CachedModel, other: CachedModel) -> bool:
+    """True for a target with its drafter or its mmproj file."""
+    if target.architecture not in TARGETS or target.width is None:
+        return False
+    if other.kind == "mmproj":
+        return mmproj_fits(other.path, target.width)
+    return other.kind == "drafter" and target.width == other.width
 
 
 def _meant(rows: list[CachedModel], name: Name) -> list[CachedModel]:

@@ -13,7 +13,7 @@ from ..arguments import check_bool, check_callable, check_path, wrong
 from ..calling import checked
 from ..errors import UsageError
 from ..gguf_head import head_of
-from . import drafters
+from . import drafters, projectors
 from .choosing import Chosen, choose
 from .client import Hub
 from .fetching import Progress, cached_path, fetch
@@ -56,13 +56,18 @@ class Pulled:
     """The repository that it came from."""
     no_drafter: str
     """Why there is none; else empty."""
+    mmproj: Path | None
+    """The mmproj file in the cache, for `LLM(path, mmproj=...)`."""
+    no_mmproj: str
+    """Why there is none; else empty."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         found: dict[str, Any] = dict(vars(self))
         found["path"] = str(self.path)
         found["files"] = [str(path) for path in self.files]
-        found["drafter"] = None if self.drafter is None else str(self.drafter)
+        for name in ("drafter", "mmproj"):
+            found[name] = None if found[name] is None else str(found[name])
         return found
 
 
@@ -72,6 +77,7 @@ def pull(
     filename: str | None = None,
     *,
     drafter: str | os.PathLike[str] | None = "auto",
+    mmproj: str | os.PathLike[str] | None = None,
     additional_files: Sequence[str] | None = None,
     revision: str | None = None,
     token: str | None = None,
@@ -90,6 +96,9 @@ def pull(
     are no models and only come when they are named.
     drafter: "auto": the assistant in the repository or in its sister repository whose header fits
     the model. OWNER/NAME[:FILE|QUANT]: that one. A path: as it is. None: none.
+    mmproj: the towers for images and sounds. "auto": the mmproj file of the repository, if it has
+    one: BF16, else F16, else Q8_0. A file's name or pattern: that one. A path: as it is. None:
+    none.
     additional_files: more GGUF files or patterns of the same repository.
     revision: branch, tag or commit. The default is the repository's main branch.
     token, cache_dir, endpoint: in place of HF_TOKEN or the saved token, HF_HOME, HF_ENDPOINT.
@@ -123,11 +132,17 @@ def pull(
         paths += [path for path in fetch(hub, listing, one, progress) if path not in paths]
     _log.info("%s: %s (%s)", name.repo, chosen.choice.name, chosen.reason or "asked for")
     beside = _drafter(hub, listing, chosen, paths[0], drafter, progress)
-    return _pulled(listing, chosen, paths, was_cached, beside)
+    towers = _mmproj(hub, listing, paths[0], mmproj, progress)
+    return _pulled(listing, chosen, paths, was_cached, beside, towers)
 
 
 def _pulled(
-    listing: Listing, chosen: Chosen, paths: list[Path], was_cached: bool, beside: drafters.Found
+    listing: Listing,
+    chosen: Chosen,
+    paths: list[Path],
+    was_cached: bool,
+    beside: drafters.Found,
+    towers: projectors.FoundMmproj,
 ) -> Pulled:
     choice, facts = chosen.choice, head_of(paths[0])
     try:
@@ -149,6 +164,8 @@ def _pulled(
         beside.path,
         beside.repo or None,
         beside.reason,
+        towers.path,
+        towers.reason,
     )
 
 
@@ -180,6 +197,26 @@ def _drafter(
     found = choose(theirs, name, prefer="drafter").choice
     paths = fetch(hub, theirs, found, progress)
     return drafters.Found(paths[0], name.repo, tuple(paths))
+
+
+def _mmproj(
+    hub: Hub,
+    listing: Listing,
+    target: Path,
+    mmproj: str | os.PathLike[str] | None,
+    progress: Progress | None,
+) -> projectors.FoundMmproj:
+    if mmproj is None:
+        return projectors.FoundMmproj(reason="none was asked for")
+    if isinstance(mmproj, os.PathLike):
+        return projectors.FoundMmproj(Path(mmproj))
+    if not isinstance(mmproj, str):
+        wrong("mmproj", mmproj, "'auto', a file's name or pattern, a path, or None for none")
+    if checked_name("mmproj", mmproj) == "auto":
+        return projectors.find(hub, listing, target, progress)
+    if Path(mmproj).is_file():
+        return projectors.FoundMmproj(Path(mmproj))
+    return projectors.FoundMmproj(projectors.named(hub, listing, mmproj, progress))
 
 
 def _optional_text(name: str, value: Any) -> str | None:

@@ -29,6 +29,7 @@ from .llama_calls import Calls
 from .llama_chat_format import handler_of
 from .llama_tokenizer import LlamaTokenizer
 from .low_level import ROWS, LowLevel, hidden_rows
+from .media_handlers import MTMDChatHandler
 
 _NO_POINTER = (
     "Llama.{0} is a pointer of llama.cpp's in llama-cpp-python; Llama.llm.{1} is pillion's object"
@@ -160,6 +161,10 @@ class Llama(Calls, LowLevel):
             trained = self._file.n_ctx_train
         found = translated(given, more, trained)
         handler, template = handler_of(given["chat_format"], given["chat_handler"])
+        if isinstance(given["chat_handler"], MTMDChatHandler):
+            if "mmproj" in more:
+                raise UsageError("chat_handler and mmproj were given; they name the same file")
+            found.options["mmproj"] = given["chat_handler"].clip_model_path
         if template is not None and "chat_template" in more:
             raise UsageError("chat_format and chat_template were given; they are the same choice")
         if template is not None:

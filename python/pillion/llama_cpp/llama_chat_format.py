@@ -16,6 +16,7 @@ from ..chat.template import ChatTemplate
 from ..errors import NoSuchName, UsageError
 from .formats import FORMATS, Format
 from .llama_grammar import LlamaGrammar
+from .media_handlers import Gemma4ChatHandler, Llava15ChatHandler, MTMDChatHandler
 from .processors import StoppingCriteriaList
 
 if TYPE_CHECKING:
@@ -303,6 +304,8 @@ def _chat_logprobs(found: Result | None) -> Result | None:
 def handler_of(chat_format: Any, chat_handler: Any) -> tuple[Any, str | None]:
     """Who answers chats in pillion's place (None: pillion), and the name of the file's template
     that is used in place of its default (None: the default)."""
+    if isinstance(chat_handler, MTMDChatHandler):
+        return None, None  # it names a file for pillion
     if chat_handler is not None:
         if not callable(chat_handler):
             wrong("chat_handler", chat_handler, "something that can be called, or None")
@@ -338,7 +341,7 @@ def _no(name: str) -> NoReturn:
     if name.startswith("hf_"):
         why = "chat_template=… takes the template of a tokenizer_config.json"
     else:
-        why = "pillion runs texts only; images and sounds are not read"
+        why = "images and sounds are read for Gemma 4, with MTMDChatHandler or Llama(mmproj=…)"
     raise NoSuchName(f"pillion.llama_cpp has no {name}: {why}")
 
 
@@ -353,11 +356,8 @@ def _absent(name: str) -> type:
 
 
 VISION = (
-    "Gemma4ChatHandler",
     "Llama3VisionAlphaChatHandler",
-    "Llava15ChatHandler",
     "Llava16ChatHandler",
-    "MTMDChatHandler",
     "MiniCPMv26ChatHandler",
     "MoondreamChatHandler",
     "NanoLlavaChatHandler",
@@ -381,10 +381,13 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "ChatFormatter",
     "ChatFormatterResponse",
+    "Gemma4ChatHandler",
     "Jinja2ChatFormatter",
     "LlamaChatCompletionHandler",
     "LlamaChatCompletionHandlerNotFoundException",
     "LlamaChatCompletionHandlerRegistry",
+    "Llava15ChatHandler",
+    "MTMDChatHandler",
     "chat_formatter_to_chat_completion_handler",
     "get_chat_completion_handler",
     "guess_chat_format_from_gguf_metadata",

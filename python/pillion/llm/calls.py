@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, overload
 
 from ..arguments import check_bool
@@ -11,6 +12,7 @@ from ..chat.messages import Message
 from ..engine.engine import Engine
 from ..engine.generation import Generation
 from ..engine.work import Request
+from ..media.media_parts import has_media
 from ..pair import Draft
 from .openai_format import ChatCompletion, Completion, Result
 from .request_maker import Prompt, RequestMaker, ToolChoice, Tools
@@ -70,9 +72,11 @@ class TextCalls:
         logprobs: int | None = None,
         echo: bool = False,
         suffix: str | None = None,
+        media_files: bool = True,
         **options: Any,
     ) -> Result | Iterator[Result]:
-        """Continues a prompt: a text, UTF-8 bytes or token ids.
+        """Continues a prompt: a text, UTF-8 bytes, token ids, or a list of strings and content
+        parts, as `chat` has them, for images and sounds between texts.
 
         max_tokens: the most tokens of the answer; None or -1: until the context ends.
         stop: a string or a list of them; the text ends before the first.
@@ -80,6 +84,7 @@ class TextCalls:
         echo: puts the prompt before the answer. With logprobs the prompt is scored too, which runs
         it a second time.
         suffix: not supported, since no model here fills in the middle; None.
+        media_files: False: images and sounds come as data only, and paths are refused.
         stream: True returns an iterator of chunks. The work begins at the call. Leaving the
         iterator early stops it.
         options: temperature, top_k, top_p, min_p, repeat_penalty, frequency_penalty,
@@ -93,6 +98,7 @@ class TextCalls:
         context, and `Cancelled` or `Closed` when the work is called off."""
         check_bool("stream", stream)
         options.update(max_tokens=max_tokens, logprobs=logprobs, echo=echo, suffix=suffix)
+        options.update(media_files=media_files)
         answer = self._completions(prompt, **options)
         return answer.chunks() if stream else answer.whole()
 
@@ -102,8 +108,10 @@ class TextCalls:
         """`complete` for asyncio. prompt, options: as there. stream: True returns an iterator for
         `async for`. Cancelling the task that waits ends the work."""
         check_bool("stream", stream)
-        answer = self._completions(prompt, **options)
-        return answer.achunks() if stream else await answer.awhole()
+        answer: Any = self._begun(await _beside(self._made_completions, prompt, options))
+        found: Result | AsyncStream | SeveralAsyncStreams
+        found = answer.achunks() if stream else await answer.awhole()
+        return found
 
     def _completion(self, prompt: Prompt, **options: Any) -> Completion:
         """The result of `complete`, its work begun."""
@@ -112,10 +120,12 @@ class TextCalls:
 
     def _completions(self, prompt: Prompt, **options: Any) -> Completion | SeveralAnswers:
         """The result of `complete`, one or n."""
-        each = options_of_each(options, self.seed)
-        made = [self.requests.completion(prompt, **one) for one in each]
-        found: Completion | SeveralAnswers = self._begun(made)
+        found: Completion | SeveralAnswers = self._begun(self._made_completions(prompt, options))
         return found
+
+    def _made_completions(self, prompt: Prompt, options: dict[str, Any]) -> list[Any]:
+        each = options_of_each(options, self.seed)
+        return [self.requests.completion(prompt, **one) for one in each]
 
     def _begun(self, made: Sequence[tuple[Request, Any]]) -> Any:
         """Submits the requests. One answer, or several as one."""
@@ -150,11 +160,18 @@ class TextCalls:
         parallel_tool_calls: bool | None = None,
         enable_thinking: bool | None = None,
         continue_final_message: bool | None = None,
+        media_files: bool = True,
         **options: Any,
     ) -> Result | Iterator[Result]:
         """Answers a conversation through the file's chat template.
 
-        messages: a list of {"role": …, "content": …}.
+        messages: a list of {"role": …, "content": …}. Content is a text or a list of parts: texts,
+        images and sounds, {"type": "image_url", "image_url": {"url": a data URL or a path}},
+        {"type": "input_audio", "input_audio": {"data": base64}}, or {"type": "image", "image": a
+        path, bytes, an image of Pillow, an array} and the same with "audio". They need an mmproj
+        file (`LLM`) and the extra `media`: docs/images_and_sound.md.
+        media_files: False: images and sounds come as data only, and paths are refused: for
+        messages that strangers wrote.
         stream: True returns an iterator of chunks. The work begins at the call.
         max_tokens: the most tokens of the answer; None or -1: until the context ends.
         tools: OpenAI's list of functions, passed to the template. The model's calls come back as
@@ -192,6 +209,7 @@ class TextCalls:
             parallel_tool_calls=parallel_tool_calls,
             enable_thinking=enable_thinking,
             continue_final_message=continue_final_message,
+            media_files=media_files,
         )
         answer = self._answers(messages, **options)
         return answer.chunks() if stream else answer.whole()
@@ -202,8 +220,10 @@ class TextCalls:
         """`chat` for asyncio. messages, options: as there. stream: True returns an iterator for
         `async for`. Cancelling the task that waits ends the work."""
         check_bool("stream", stream)
-        answer = self._answers(messages, **options)
-        return answer.achunks() if stream else await answer.awhole()
+        answer: Any = self._begun(await _beside(self._made_answers, messages, options))
+        found: Result | AsyncStream | SeveralAsyncStreams
+        found = answer.achunks() if stream else await answer.awhole()
+        return found
 
     def _answer(self, messages: Sequence[Message], **options: Any) -> ChatCompletion:
         """The result of `chat`, its work begun."""
@@ -214,10 +234,12 @@ class TextCalls:
         self, messages: Sequence[Message], **options: Any
     ) -> ChatCompletion | SeveralAnswers:
         """The result of `chat`, one or n."""
-        each = options_of_each(options, self.seed)
-        made = [self.requests.chat(messages, **one) for one in each]
-        found: ChatCompletion | SeveralAnswers = self._begun(made)
+        found: ChatCompletion | SeveralAnswers = self._begun(self._made_answers(messages, options))
         return found
+
+    def _made_answers(self, messages: Sequence[Message], options: dict[str, Any]) -> list[Any]:
+        each = options_of_each(options, self.seed)
+        return [self.requests.chat(messages, **one) for one in each]
 
     def generate(
         self,
@@ -249,3 +271,12 @@ class TextCalls:
     __call__ = complete
     create_chat_completion = chat
     """`chat`."""
+
+
+async def _beside(
+    make: Callable[[Any, dict[str, Any]], list[Any]], given: Any, options: Any
+) -> Any:
+    """Makes requests in a thread if they have media, whose encoding takes seconds; else here."""
+    if not has_media(given):
+        return make(given, options)
+    return await asyncio.to_thread(make, given, options)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..errors import PairingError, UsageError
 from ..hub import pull
+from ..media.media_towers import Given as GivenMmproj
 from ..model import Model
 from ..pair import LOOKUP, Drafter
 
@@ -33,9 +35,11 @@ def open_pretrained(
     repo_id: str,
     filename: str | None,
     drafter: Drafter | None,
+    mmproj: GivenMmproj,
     options: dict[str, Any],
 ) -> T:
-    """Pulls the model and calls `cls` with its path, its drafter and the other options."""
+    """Pulls the model and calls `cls` with its path, its drafter, its mmproj file and the other
+    options."""
     for name in _ELSEWHERE:
         if name in options:
             raise UsageError(
@@ -46,7 +50,10 @@ def open_pretrained(
     lookup = isinstance(drafter, str) and drafter == LOOKUP
     given = drafter is None or lookup or isinstance(drafter, Model)
     of_pull["drafter"] = None if given else drafter
+    is_name = isinstance(mmproj, (str, os.PathLike))
+    of_pull["mmproj"] = mmproj if is_name else None
     pulled = pull(repo_id, filename, **of_pull)
+    options["mmproj"] = pulled.mmproj if is_name else mmproj
     if given or pulled.drafter is None:
         if not given:
             _log.info("%s: no drafter: %s", pulled.repo, pulled.no_drafter)

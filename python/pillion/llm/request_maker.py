@@ -11,7 +11,7 @@ from typing import Any
 from ..arguments import check_bool, wrong
 from ..chat.format import ChatFormat
 from ..chat.media_marks import MediaMarks
-from ..chat.messages import Message, continues_message
+from ..chat.messages import Message, continues_message, prompt_text
 from ..chat.replies import CALL
 from ..chat.tools import checked_tools, named_tool, tool_names
 from ..constraint import Constraint, LogitsProcessors, processor_list
@@ -19,6 +19,7 @@ from ..engine.engine import Engine
 from ..engine.generation import Generation, TokenInfo
 from ..engine.work import Request
 from ..errors import Closed, UsageError
+from ..media.markers import MARKER, token_of
 from ..media.reader import MediaReader, ReadMedia
 from ..pair import Draft, draft_length
 from ..sampling import SamplingParams
@@ -36,7 +37,7 @@ from .requests import (
     top_logprobs_of,
 )
 
-Prompt = str | bytes | Sequence[int]
+Prompt = str | bytes | Sequence[int] | Sequence[Mapping[str, Any] | str]
 Tools = Sequence[Mapping[str, Any]]
 ToolChoice = str | Mapping[str, Any] | None
 
@@ -87,6 +88,7 @@ class RequestMaker:
         logprobs: int | None = None,
         echo: bool = False,
         suffix: str | None = None,
+        media_files: bool = True,
         **options: Any,
     ) -> tuple[Request, Callable[[Generation], Completion]]:
         """The request of `LLM.complete`, and the function that makes its result. Each serves
@@ -95,16 +97,19 @@ class RequestMaker:
         if suffix is not None:
             raise UsageError("suffix is not supported: this library does not fill in the middle")
         check_bool("echo", echo)
-        text = checked_prompt(prompt)
-        tokens = self.prompt_tokens(text)
+        text, tokens, media = self._read_prompt(prompt, media_files)
         scores = echo and logprobs is not None
-        request = self._request("complete()", tokens, max_tokens, {"logprobs": logprobs, **options})
+        if scores and media is not None:
+            raise UsageError("echo with logprobs scores the prompt, which needs one without media")
+        options["logprobs"] = logprobs
+        request = self._request("complete()", tokens, max_tokens, options, media=media)
         request.scores_prompt = scores
 
         def make(generation: Generation) -> Completion:
             completion = Completion(generation, self._tokenizer, self._name, logprobs is not None)
+            completion.media_counts = media.counts() if media else {}
             if echo:
-                completion.echo = text if isinstance(text, str) else self._tokenizer.decode(tokens)
+                completion.echo = self._tokenizer.decode(tokens) if text is None else text
             if scores:
                 completion.scored = lambda found: self._scored(tokens, found)
             return completion
@@ -131,7 +136,6 @@ class RequestMaker:
 
         Images and sounds are decoded and encoded here, in the caller's thread."""
         self._check_open()
-        check_bool("media_files", media_files)
         wanted = top_logprobs_of(logprobs, top_logprobs, self._n_vocab)
         no_tools = isinstance(tool_choice, str) and tool_choice == "none"
         listed = [] if no_tools else checked_tools(tools)
@@ -151,15 +155,14 @@ class RequestMaker:
         markers = self._chat.marker_tokens
         options["logprobs"] = wanted
         tokens = self.chat_tokens(prompt)
-        media = self.media.read(marks.parts, media_files) if marks.parts else None
+        media = self._read_media(marks, media_files)
         request = self._request("chat()", tokens, max_tokens, options, markers, compiled, media)
-        counts = media.counts() if media else {}
 
         def make(generation: Generation) -> ChatCompletion:
             completion = ChatCompletion(
                 generation, self._tokenizer, self._name, bool(logprobs), parser, markers
             )
-            completion.media_counts = counts
+            completion.media_counts = media.counts() if media else {}
             return completion
 
         return request, make
@@ -167,8 +170,8 @@ class RequestMaker:
     def plain(self, prompt: Prompt, *, max_tokens: int | None = None, **options: Any) -> Request:
         """The request of `LLM.generate`."""
         self._check_open()
-        tokens = self.prompt_tokens(checked_prompt(prompt))
-        return self._request("generate()", tokens, max_tokens, options)
+        _, tokens, media = self._read_prompt(prompt)
+        return self._request("generate()", tokens, max_tokens, options, media=media)
 
     def _check_open(self) -> None:
         if self._engine.closed:
@@ -271,6 +274,32 @@ class RequestMaker:
         if not tokens and self._tokenizer.bos is not None:
             tokens = [self._tokenizer.bos]
         return tokens
+
+    def _read_prompt(
+        self, prompt: Any, files: bool = True
+    ) -> tuple[str | None, list[int], ReadMedia | None]:
+        """The text of a prompt (None: it was ids), its tokens, and its media, whose markers stand
+        among the tokens."""
+        parts = isinstance(prompt, (list, tuple)) and any(isinstance(x, Mapping) for x in prompt)
+        if not parts:
+            given = checked_prompt(prompt)
+            text = given if isinstance(given, str) else None
+            return text, self.prompt_tokens(given), None
+        marks = MediaMarks()
+        text, tokens = "", []
+        for piece, kind in marks.pieces(prompt_text(prompt, marks)):
+            if kind:
+                text += MARKER[kind]
+                tokens.append(token_of(self._tokenizer, MARKER[kind]) or 0)
+            elif piece or not tokens:
+                begins = not tokens
+                text += piece
+                tokens += self._tokenizer.encode(piece, add_special=begins)
+        return text, tokens, self._read_media(marks, files)
+
+    def _read_media(self, marks: MediaMarks, files: bool) -> ReadMedia | None:
+        check_bool("media_files", files)
+        return self.media.read(marks.parts, files) if marks.parts else None
 
     def embedding_tokens(self, name: str, given: Texts) -> tuple[list[list[int]], bool]:
         """Token ids of texts to embed, and True if `given` is a single text. name: of the argument,

@@ -35,7 +35,7 @@ _OTHERS = (
     *_TERMS,
 )
 _OF_A_CALL = {
-    "complete()": ("prompt", "stream", "max_tokens", "echo", "suffix"),
+    "complete()": ("prompt", "stream", "max_tokens", "echo", "suffix", "media_files"),
     "chat()": (
         "messages",
         "stream",

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Response
 from fastapi import Request as HttpRequest
 
 from .. import version
+from ..llm.llm import LLM
 from ..llm.openai_format import Result
 from .api_errors import ApiError
 from .metrics import CONTENT_TYPE
@@ -52,6 +53,7 @@ def model_card(serving: Serving) -> Result:
         "owned_by": "pillion",
         "type": "model",
         "display_name": llm.name,
+        "capabilities": _capabilities(llm),
         "created_at": datetime.fromtimestamp(serving.started, timezone.utc).isoformat(),
         "meta": {
             "n_ctx": llm.n_ctx(),
@@ -60,8 +62,20 @@ def model_card(serving: Serving) -> Result:
             "n_embd": llm.model.n_embd,
             "n_params": llm.model.n_params,
             "name": llm.name,
+            "modalities": modalities(llm),
         },
     }
+
+
+def modalities(llm: LLM) -> dict[str, bool]:
+    """What the model sees and hears, by llama-server's names."""
+    kinds = llm.media.towers.kinds
+    return {"vision": "image" in kinds, "audio": "audio" in kinds}
+
+
+def _capabilities(llm: LLM) -> list[str]:
+    """What the model does, by the names of llama-server's /models."""
+    return ["completion", *(["multimodal"] if llm.media.towers.kinds else [])]
 
 
 def info_router(serving: Serving) -> APIRouter:
@@ -97,7 +111,7 @@ def info_router(serving: Serving) -> APIRouter:
             "chat_template": serving.template_source(),
             "bos_token": _spelled(llm, llm.tokenizer.bos),
             "eos_token": _spelled(llm, llm.tokenizer.eos),
-            "modalities": {"vision": False, "audio": False},
+            "modalities": modalities(llm),
             "build_info": f"pillion {version()}",
             "drafter": {"state": done.state, "kind": done.kind, "reason": done.reason},
             "is_sleeping": False,

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..arguments import check_bool, check_int, check_text, shown, wrong
 from ..errors import UsageError
-from .parts import ChatCall
+from .parts import ChatCall, data_url
 
 Body = Mapping[str, Any]
 
@@ -95,13 +95,13 @@ def _blocks(where: str, content: Any) -> Sequence[Body]:
 
 
 def _user(where: str, blocks: Sequence[Body]) -> list[dict[str, Any]]:
-    """Texts that follow one another are one message; results keep their places."""
+    """Texts and images that follow one another are one message; results keep their places."""
     out: list[dict[str, Any]] = []
     for at, block in enumerate(blocks):
         if block["type"] == "tool_result":
             out.append(_result(f"{where}[{at}]", block))
         else:
-            part = {"type": "text", "text": _text(f"{where}[{at}]", block)}
+            part = _part(f"{where}[{at}]", block)
             if out and out[-1]["role"] == "user":
                 out[-1]["content"].append(part)
             else:
@@ -141,12 +141,32 @@ def _use(where: str, block: Body) -> dict[str, Any]:
 
 def _result(where: str, block: Body) -> dict[str, Any]:
     identity = check_text(f"{where}.tool_use_id", block.get("tool_use_id"))
-    content = block.get("content")
-    blocks = [] if content is None else _blocks(f"{where}.content", content)
-    text = "\n".join(_text(f"{where}.content[{at}]", one) for at, one in enumerate(blocks))
+    given = block.get("content")
+    blocks = [] if given is None else _blocks(f"{where}.content", given)
+    parts = [_part(f"{where}.content[{at}]", one) for at, one in enumerate(blocks)]
+    text = "\n".join(one["text"] for one in parts if one["type"] == "text")
     if block.get("is_error") and not text.lower().startswith("error"):
         text = f"Error: {text}" if text else "Error"
-    return {"role": "tool", "tool_call_id": identity, "content": text}
+    images = [one for one in parts if one["type"] != "text"]
+    content: Any = [{"type": "text", "text": text}, *images] if images else text
+    return {"role": "tool", "tool_call_id": identity, "content": content}
+
+
+def _part(where: str, block: Body) -> dict[str, Any]:
+    """A block as a part of OpenAI's content: a text or an image."""
+    if block["type"] != "image":
+        return {"type": "text", "text": _text(where, block)}
+    source = block.get("source")
+    kind = source.get("type") if isinstance(source, Mapping) else None
+    if not isinstance(source, Mapping) or kind not in ("base64", "url"):
+        wrong(f"{where}.source", source, "{'type': 'base64', 'media_type': …, 'data': …}")
+    if kind == "url":
+        url = data_url(f"{where}.source.url", source.get("url"))
+    else:
+        media_type = check_text(f"{where}.source.media_type", source.get("media_type", "image/*"))
+        data = check_text(f"{where}.source.data", source.get("data"))
+        url = f"data:{media_type};base64,{data}"
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def _text(where: str, block: Body) -> str:
@@ -163,7 +183,9 @@ def _text(where: str, block: Body) -> str:
         return _titled(block, "\n".join(texts))
     if kind == "tool_reference":
         return check_text(f"{where}.tool_name", block.get("tool_name"))
-    raise UsageError(f"{where} is a block of type {shown(kind)}; this server reads text only")
+    raise UsageError(
+        f"{where} is a block of type {shown(kind)}, which this server cannot read here"
+    )
 
 
 def _titled(block: Body, text: str) -> str:

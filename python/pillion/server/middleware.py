@@ -57,7 +57,7 @@ class Guard:
 
         try:
             self._check(scope, headers)
-            limited = Limited(receive, self._settings.max_body, self._settings.body_timeout)
+            limited = Limited(receive, self._serving.max_body, self._settings.body_timeout)
             await self._app(scope, limited, sending)
         except ApiError as error:
             await self._refuse(scope, error, sending)
@@ -88,8 +88,8 @@ class Guard:
                 code="invalid_request",
                 headers={"Connection": "close"},
             )
-        if length.isdigit() and int(length) > self._settings.max_body:
-            raise too_large(self._settings.max_body, int(length))
+        if length.isdigit() and int(length) > self._serving.max_body:
+            raise too_large(self._serving.max_body, int(length))
 
     def _host_is_ours(self, headers: Mapping[bytes, bytes]) -> bool:
         """A page on the internet can name its own host and let that name lead here."""

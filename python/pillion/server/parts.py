@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..arguments import shown
+from ..errors import UsageError
+
 
 @dataclass
 class ChatCall:
@@ -50,6 +53,14 @@ class End:
     written: int
     thought: int
     """Number of written tokens that were thinking."""
+
+
+def data_url(where: str, url: Any) -> str:
+    """The URL of a medium, which must hold its data. Raises `UsageError` for any other."""
+    if not isinstance(url, str) or url[:5].lower() != "data:":
+        said = f"{where} is {shown(url)}; this server fetches nothing"
+        raise UsageError(f"{said}: send the data itself, data:…;base64,…")
+    return url
 
 
 class ChunkReader:

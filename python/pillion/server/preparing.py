@@ -15,6 +15,7 @@ from ..errors import ContextFullError
 from ..llm.llm import LLM
 from ..llm.openai_format import Completion
 from ..llm.requests import FORMS, checked_length
+from ..media.media_parts import has_media
 from ..sampling import SEED_MAX
 
 Fields = Mapping[str, Any]
@@ -43,7 +44,7 @@ class Terms:
 
 def prepared_chat(llm: LLM, fields: Fields, terms: Terms = Terms()) -> list[Prepared]:
     """Prepares the answers to a conversation. fields: those of `LLM.chat`, and n."""
-    given = {**fields, **asdict(terms)}
+    given = {**fields, **asdict(terms), "media_files": False}
     messages = given.pop("messages")
     found: list[Prepared] = []
     for at, options in enumerate(_several(llm, given)):
@@ -93,9 +94,9 @@ _LONG = 65_536  # characters, token ids and other values, n times
 
 
 def takes_long(fields: Fields) -> bool:
-    """True if preparing may take more than a moment: it compiles a grammar, or has much to render
-    and encode."""
-    if any(fields.get(name) for name in (*FORMS, "tools")):
+    """True if preparing may take more than a moment: it compiles a grammar, encodes images and
+    sounds, or has much to render and encode."""
+    if any(fields.get(name) for name in (*FORMS, "tools")) or has_media(fields.get("messages")):
         return True
     left = _LONG // int(fields.get("n") or 1)
     waiting = [fields.get("messages"), fields.get("prompt"), fields.get("logit_bias")]

@@ -3,6 +3,7 @@ sentence."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import json
@@ -16,6 +17,7 @@ from ..arguments import shown
 from .api_errors import ApiError, ClientGone
 
 M = TypeVar("M", bound=BaseModel)
+_LARGE = 1 << 20
 
 
 async def json_body(http: HttpRequest) -> dict[str, Any]:
@@ -38,7 +40,10 @@ async def json_body(http: HttpRequest) -> dict[str, Any]:
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             break
-    return parsed(b"".join(parts))
+    body = b"".join(parts)
+    if len(body) > _LARGE:  # pictures: other requests go on meanwhile
+        return await asyncio.to_thread(parsed, body)
+    return parsed(body)
 
 
 def parsed(body: bytes) -> dict[str, Any]:

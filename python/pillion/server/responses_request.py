@@ -12,7 +12,8 @@ from typing import Any
 
 from ..arguments import check_bool, check_int, check_text, shown, wrong
 from ..errors import UsageError
-from .parts import ChatCall
+from ..media.media_parts import has_media
+from .parts import ChatCall, data_url
 
 Body = Mapping[str, Any]
 
@@ -28,6 +29,7 @@ _VENDOR = (
 _WITHOUT_WORDS = ("include", "store", "metadata", "user", "prompt_cache_key", "safety_identifier")
 _STATEFUL = ("previous_response_id", "conversation", "prompt")
 _TEXTS = ("input_text", "output_text", "text", "reasoning_text", "summary_text")
+_MEDIA = ("input_image", "input_audio")
 _HOSTED = (
     "web_search_call", "file_search_call", "computer_call", "computer_call_output",
     "image_generation_call", "code_interpreter_call", "mcp_list_tools", "mcp_approval_request",
@@ -120,11 +122,14 @@ class _Items:
             raise UsageError(f"{where} is {what}, which this server cannot read")
 
     def _message(self, where: str, item: Body) -> None:
-        role, text = item.get("role"), _text(f"{where}.content", item.get("content"))
+        role, content = item.get("role"), item.get("content")
+        if role == "user":
+            content = _content(f"{where}.content", content)
+            self.messages.append({"role": "user", "content": content})
+            return
+        text = _text(f"{where}.content", content)
         if role in ("system", "developer"):
             self.system(text)
-        elif role == "user":
-            self.messages.append({"role": "user", "content": text})
         elif role == "assistant":
             message = self._turn("tool_calls")
             before = message["content"]
@@ -150,8 +155,8 @@ class _Items:
 
     def _output(self, where: str, item: Body) -> None:
         identity = check_text(f"{where}.call_id", item.get("call_id"))
-        text = _text(f"{where}.output", item.get("output"))
-        self.messages.append({"role": "tool", "tool_call_id": identity, "content": text})
+        content = _content(f"{where}.output", item.get("output"))
+        self.messages.append({"role": "tool", "tool_call_id": identity, "content": content})
 
     def _turn(self, *without: str) -> dict[str, Any]:
         """The assistant's message that goes on; a new one where that has any of those already."""
@@ -159,6 +164,22 @@ class _Items:
         if last["role"] != "assistant" or any(last.get(key) for key in without):
             self.messages.append({"role": "assistant", "content": ""})
         return self.messages[-1]
+
+
+def _content(where: str, content: Any) -> Any:
+    """Texts as one string; with images or sounds among them the list of parts."""
+    if not has_media(content):
+        return _text(where, content)
+    parts = []
+    for at, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind == "input_image":
+            data_url(f"{where}[{at}].image_url", part.get("image_url"))
+        if kind in _MEDIA:
+            parts.append(dict(part))
+        else:
+            parts.append({"type": "text", "text": _text(f"{where}[{at}]", [part])})
+    return parts
 
 
 def _text(where: str, content: Any) -> str:
@@ -175,7 +196,7 @@ def _text(where: str, content: Any) -> str:
             texts.append(check_text(f"{where}[{at}].text", part.get("text")))
         else:
             what = f"a part of type {shown(kind)}" if kind else shown(part)
-            raise UsageError(f"{where}[{at}] is {what}; this server reads text only")
+            raise UsageError(f"{where}[{at}] is {what}, which this server cannot read here")
     return "\n".join(texts)
 
 

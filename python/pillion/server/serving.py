@@ -216,6 +216,13 @@ class Serving:
         return self._llm
 
     @property
+    def max_body(self) -> int:
+        """The most bytes of a request's body."""
+        sees = self._llm is not None and bool(self._llm.media.towers.kinds)
+        limits = self.settings
+        return max(limits.max_body, limits.max_media_body) if sees else limits.max_body
+
+    @property
     def engine(self) -> Engine:
         """The model's engine. Raises as `llm` does."""
         return self.llm.engine

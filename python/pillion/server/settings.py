@@ -46,6 +46,8 @@ class ServerSettings:
     """Variables of the chat template for requests that name none."""
 
     max_body: int = 8 * MIB
+    max_media_body: int = 80 * MIB
+    """In place of `max_body` if the model sees or hears: a file of 50 MB as base64 in JSON."""
     max_messages: int = 4096
     max_tools: int = 128
     max_stops: int = 64

@@ -8,7 +8,7 @@
 //
 // As long as the kernel stays the same, a row's bits do not depend on the rows beside it. Runs of
 // up to kDecodeTokens rows use `decode` (or `plain`), which has one order for every number of
-// vectors per block; longer runs use `tile`.
+// vectors per block; longer runs use `tile`, and so do all runs of an op whose rows see ahead.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -35,9 +35,10 @@ struct AttnShape {
     int window;       // 0: no window
     int span;         // positions that a sequence's part of the cache holds: KvStore::span()
     KvType kv;
-    bool plain = false;  // use the plain kernel for every shape
-    int n_segments = 1;  // most of a run
-    int n_longest = 0;   // most rows of a segment; 0: n_tokens
+    bool plain = false;       // use the plain kernel for every shape
+    int n_segments = 1;       // most of a run
+    int n_longest = 0;        // most rows of a segment; 0: n_tokens
+    bool sees_ahead = false;  // some rows see later ones (AttnArgs::until)
 
     int longest() const { return n_longest > 0 ? n_longest : n_tokens; }
 };
@@ -66,6 +67,7 @@ struct AttnArgs {
     int n_head;
     int window, past_only;  // core/op.h: AttendParams
     float scale, softcap;   // softcap 0: no cap
+    const int32_t* until;   // [rows], see Graph::attend; null: none
 };
 void attn_run(const AttnPlan& plan, const AttnArgs& args, RunRows rows, stream_t stream);
 
@@ -101,6 +103,7 @@ struct AttnCall {
     int split, n_split;
     int window, past_only;
     float scale, softcap;
+    const int32_t* until;  // by row of the run; null: none
 };
 void attn_decode(const AttnPlan& plan, KvType kv, const AttnCall& call, stream_t stream);
 void attn_tile(const AttnPlan& plan, KvType kv, const AttnCall& call, stream_t stream);

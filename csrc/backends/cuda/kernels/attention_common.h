@@ -62,10 +62,11 @@ struct PositionRange {
 // row of this kind; vectors are numbered row * gqa + head in group.
 struct AttnRows {
     int gqa, n_head, kv_head, segment, begin, n_vectors, position, window, past_only;
+    const int32_t* until;
 
     __device__ __forceinline__ AttnRows(const AttnCall& a, int kv, int number)
         : gqa(a.n_head / a.n_head_kv), n_head(a.n_head), kv_head(kv), segment(number),
-          window(a.window), past_only(a.past_only) {
+          window(a.window), past_only(a.past_only), until(a.until) {
         const PillionSegment s = a.rows.state->segments[number];
         const int first = a.rows.first(), skipped = max(first - s.row, 0);
         begin = max(s.row - first, 0);
@@ -79,16 +80,21 @@ struct AttnRows {
     }
     __device__ __forceinline__ PositionRange seen_by_row(int row) const {
         const int at = position + row;
-        return {window > 0 && at >= window ? at - window + 1 : 0, at - past_only + 1};
+        const int end = at - past_only + 1, ahead = until ? until[begin + row] + 1 : end;
+        return {window > 0 && at >= window ? at - window + 1 : 0, max(end, ahead)};
     }
     __device__ __forceinline__ PositionRange seen(int vector) const {
         return vector < n_vectors ? seen_by_row(vector / gqa) : PositionRange{0, 0};
     }
-    // The positions that any of n vectors from `first` on sees. Spans of later rows begin and end
-    // later.
+    // The positions that any of n vectors from `first` on sees. Spans of later rows begin later;
+    // they end later unless rows see ahead.
     __device__ __forceinline__ PositionRange seen_by_any(int first, int n) const {
-        return {seen_by_row(first / gqa).begin,
-                seen_by_row((min(first + n, n_vectors) - 1) / gqa).end};
+        const int last = (min(first + n, n_vectors) - 1) / gqa;
+        PositionRange seen = {seen_by_row(first / gqa).begin, seen_by_row(last).end};
+        if (until)
+            for (int row = first / gqa; row < last; row++)
+                seen.end = max(seen.end, seen_by_row(row).end);
+        return seen;
     }
     __device__ __forceinline__ int first_split(int split) const {
         return split > 0 ? seen_by_row(0).begin / split : 0;

@@ -61,7 +61,7 @@ AttnPlan attn_plan(const AttnShape& s, const DeviceLimits& limits) {
     // of one KV head and segment
     const int gqa = s.n_head / s.n_head_kv;
     const int64_t vectors = int64_t(s.longest()) * gqa;
-    const bool is_matvec = s.n_tokens <= kDecodeTokens;
+    const bool is_matvec = s.n_tokens <= kDecodeTokens && !s.sees_ahead;
     if (s.plain || !has_instance(s.d)) {
         p.kernel = AttnKernel::plain, p.rows = 1, p.shared_bytes = attn_plain_shared(s.d);
     } else if (is_matvec) {
@@ -99,6 +99,7 @@ void attn_run(const AttnPlan& plan, const AttnArgs& a, RunRows rows, stream_t st
     c.d = a.spec.head_dim, c.n_head = a.n_head, c.n_head_kv = a.spec.n_kv_heads;
     c.split = plan.split, c.n_split = plan.n_split;
     c.window = a.window, c.past_only = a.past_only, c.scale = a.scale, c.softcap = a.softcap;
+    c.until = a.until;
     if (plan.n_split > 1) {
         c.part = a.scratch;
         c.meta =

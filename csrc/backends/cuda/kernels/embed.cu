@@ -20,6 +20,15 @@ __global__ void __launch_bounds__(kThreads)
         out[size_t(row) * table.width + i] = row_value(table.dtype, from, i) * scale;
 }
 
+// Rows whose token is below 0 become those of `media`.
+__global__ void __launch_bounds__(kThreads)
+    media_kernel(const float* media, const int32_t* tokens, int width, float* out, RunRows rows) {
+    const int row = int(blockIdx.x);
+    if (row >= rows.count() || tokens[row] >= 0) return;
+    const float* from = media + size_t(min(-1 - tokens[row], rows.bound - 1)) * width;
+    for (int i = int(threadIdx.x); i < width; i += kThreads) out[size_t(row) * width + i] = from[i];
+}
+
 // One block per layer's slice of a row.
 __global__ void __launch_bounds__(kSliceThreads)
     per_layer_kernel(PerLayerEmbedParams p, float* e, const float* proj, const float* w,
@@ -45,6 +54,12 @@ __global__ void __launch_bounds__(kSliceThreads)
 void embed_rows(const RowTable& table, const int32_t* tokens, float scale, float* out, RunRows rows,
                 stream_t stream) {
     PILLION_LAUNCH(embed_kernel, dim3(rows.bound), dim3(kThreads), 0, stream, table, tokens, scale,
+                   out, rows);
+}
+
+void media_rows(const float* media, const int32_t* tokens, int width, float* out, RunRows rows,
+                stream_t stream) {
+    PILLION_LAUNCH(media_kernel, dim3(rows.bound), dim3(kThreads), 0, stream, media, tokens, width,
                    out, rows);
 }
 

@@ -27,6 +27,9 @@ void embed_rows(const RowTable& table, const int32_t* tokens, float scale, float
                 stream_t stream);
 // In place on the table's rows: e[l] = (e[l] * table_scale + rms(proj[l] * proj_scale; norm, if
 // given)) * out_scale
+// out[row] = media[-1 - token] where the token is below 0. media: [rows.bound, width].
+void media_rows(const float* media, const int32_t* tokens, int width, float* out, RunRows rows,
+                stream_t stream);
 void per_layer_embed(const PerLayerEmbedParams& p, float* e, const float* proj, const float* norm,
                      RunRows rows, stream_t stream);
 

@@ -45,11 +45,29 @@ Step per_layer_step(const StepArgs& a) {
     return step;
 }
 
+// Both clamp a token below 0 to row 0 of the table; its row is then replaced.
+Step with_media(const StepArgs& a, const Step& take) {
+    const auto width = int32_t(a.graph.value(a.node.out[0]).width);
+    const float* media = floats(a.in[2]);
+    const int32_t* tokens = ints(a.in[1]);
+    Step step = take;
+    const Step put =
+        step_of(a, "media_rows", [=, out = floats(a.out[0])](RunRows rows, stream_t stream) {
+            media_rows(media, tokens, width, out, rows, stream);
+        });
+    step.enqueue = [take = take.enqueue, put = put.enqueue](const Bounds& b, stream_t stream) {
+        take(b, stream);
+        put(b, stream);
+    };
+    return step;
+}
+
 }  // namespace
 
 Step make_embed_step(const StepArgs& a) {
     if (a.node.op == Op::per_layer_embed) return per_layer_step(a);
-    return embed_step(a, a.node.params.embed.scale);
+    const Step take = embed_step(a, a.node.params.embed.scale);
+    return a.node.in[2] == kNone ? take : with_media(a, take);
 }
 
 }  // namespace pillion::cuda

@@ -186,8 +186,6 @@ static int check_qkv(struct check* c) {
 static int check_attend(struct check* c) {
     const AttendParams p = c->op->params.attend;
     const struct htp_tensor* cache = &c->op->in[0];
-    // The kernel does not look at `until`.
-    if (c->op->in[2].layout != HTP_ABSENT) return no(c, HTP_WHY_OPERAND, 2, 1, 0);
     if (within(c, 0, p.n_heads, 1, HEADS_MAX) || within(c, 1, p.n_kv_heads, 1, p.n_heads) ||
         within(c, 2, p.head_dim, 1, HEAD_DIM_MAX) || within(c, 3, p.window, 0, 1 << 30) ||
         within(c, 6, p.past_only, 0, 1))
@@ -266,7 +264,8 @@ static int check_centroids(struct check* c) {
 static int check_shapes(struct check* c) {
     const struct htp_tensor *in = c->op->in, *out = c->op->out;
     switch (c->op->code) {
-        case Op_embed: return width_is(c, OUT0, in[0].width);
+        case Op_embed:
+            return width_is(c, OUT0, in[0].width) || width_is(c, 2, in[0].width) ? -1 : 0;
         case Op_per_layer_embed: {
             const PerLayerEmbedParams p = c->op->params.per_layer_embed;
             if (within(c, 0, p.width, 1, 1 << 20) || within(c, 1, p.n_layers, 1, LAYERS_MAX))

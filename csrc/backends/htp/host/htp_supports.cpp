@@ -37,9 +37,6 @@ Result<void> check_weight(const Graph& graph, const Node& n, Value v) {
 
 Result<void> check_attend(const Node& n) {
     const AttendParams& p = n.params.attend;
-    if (n.in[2] != kNone)
-        return Failure(Status::unsupported_op,
-                       "layer %d: device htp has no kernel for op attend with `until`", n.layer);
     if (p.head_dim < 2 || p.head_dim > kHeadDimMax || p.head_dim % 2)
         return Failure(Status::unsupported_op,
                        "layer %d: head size %d, device htp supports even sizes from 2 to %d",

@@ -1,11 +1,15 @@
 // ---- asking for an answer ----
 
-function historyOf(chat) {
+async function historyOf(chat) {
   const { system } = state.settings;
   const messages = system.trim() ? [{ role: "system", content: system }] : [];
   for (const message of chat.messages) {
-    if (message.role === "user") messages.push({ role: "user", content: message.content });
-    else if (message.role === "tool") {
+    if (message.role === "user") {
+      const parts = await Promise.all((message.media ?? []).map(partOf));
+      const text = message.content ? [{ type: "text", text: message.content }] : [];
+      const content = parts.length ? [...parts, ...text] : message.content;
+      messages.push({ role: "user", content });
+    } else if (message.role === "tool") {
       const { role, tool_call_id, content } = message;
       messages.push({ role, tool_call_id, content });
     } else if (message.content || message.calls.length) {
@@ -16,9 +20,9 @@ function historyOf(chat) {
   return messages;
 }
 
-function bodyOf(chat) {
+async function bodyOf(chat) {
   const body = {
-    messages: historyOf(chat),
+    messages: await historyOf(chat),
     stream: true,
     stream_options: { include_usage: true },
     pillion: { pieces: true, place: true },
@@ -78,7 +82,7 @@ async function receive(run) {
   const response = await request("v1/chat/completions", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(bodyOf(run.chat)),
+    body: JSON.stringify(await bodyOf(run.chat)),
     signal,
   });
   if (!response.ok) throw await troubleOf(response);
@@ -181,11 +185,11 @@ function stopAnswer() {
   state.runs.get(state.chat.id)?.abort.abort();
 }
 
-function send(text) {
+function send(text, media = []) {
   const { chat } = state;
   if (state.runs.has(chat.id)) return;
-  chat.title ||= titleFrom(text);
-  chat.messages.push({ role: "user", content: text });
+  chat.title ||= titleFrom(text || media[0].name);
+  chat.messages.push({ role: "user", content: text, ...(media.length ? { media } : {}) });
   $("log").replaceChildren();
   answer(chat);
 }
@@ -201,9 +205,10 @@ function resend(index, text) {
   const { chat } = state;
   state.runs.get(chat.id)?.abort.abort();
   state.runs.delete(chat.id);
+  const { media } = chat.messages[index];
   chat.messages.length = index;
   state.editing = -1;
-  send(text);
+  send(text, media);
   focusInput();
 }
 

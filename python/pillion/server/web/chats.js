@@ -104,7 +104,8 @@ function asMarkdown(chat) {
   if (state.settings.system.trim()) parts.push("## Instructions", state.settings.system);
   const names = { user: "You", tool: "Result of a tool", assistant: state.model.name || "Model" };
   for (const message of chat.messages) {
-    parts.push(`## ${names[message.role]}`, message.content);
+    const shown = (message.media ?? []).map((one) => `*${one.name}*`).join(" ");
+    parts.push(`## ${names[message.role]}`, shown, message.content);
     for (const { function: call } of message.calls ?? []) {
       parts.push(`Calls \`${call.name}\`:`, "```json\n" + pretty(call.arguments) + "\n```");
     }
@@ -112,7 +113,11 @@ function asMarkdown(chat) {
   return parts.filter(Boolean).join("\n\n") + "\n";
 }
 
-function asJson(chat) {
+/** With the data of its pictures and sounds. */
+async function asJson(chat) {
   const about = { format: "pillion chat 1", model: state.model.name, settings: state.settings };
-  return JSON.stringify({ ...about, ...chat }, null, 2);
+  const withData = async (one) => ({ ...one, url: await urlOf(one.id) });
+  const messages = await Promise.all(chat.messages.map(async (message) => (message.media
+    ? { ...message, media: await Promise.all(message.media.map(withData)) } : message)));
+  return JSON.stringify({ ...about, ...chat, messages }, null, 2);
 }

@@ -14,10 +14,13 @@ function submit() {
   const { chat } = state;
   const text = $("input").value;
   if (state.runs.has(chat.id)) stopAnswer();
-  else if (text.trim()) {
+  else if (text.trim() || attached.length) {
+    const media = attached;
+    attached = [];
     $("input").value = "";
     fitInput();
-    send(text);
+    showAttached();
+    send(text, media);
   }
 }
 
@@ -90,8 +93,8 @@ function listen() {
   on("export", "click", () => $("exports").showModal());
   on("export-markdown", "click", () =>
     save(`${fileName(state.chat)}.md`, "text/markdown", asMarkdown(state.chat)));
-  on("export-json", "click", () =>
-    save(`${fileName(state.chat)}.json`, "application/json", asJson(state.chat)));
+  on("export-json", "click", async () =>
+    save(`${fileName(state.chat)}.json`, "application/json", await asJson(state.chat)));
   settingsForm.addEventListener("submit", (event) => { event.preventDefault(); saveSettings(); });
   $("exports").querySelector("form").addEventListener("submit", (event) => event.preventDefault());
   $("key").querySelector("form").addEventListener("submit", (event) => {
@@ -103,6 +106,7 @@ function listen() {
   }
   document.addEventListener("keydown", onEscape);
   addEventListener("storage", onOtherTab);
+  listenForMedia();
 }
 
 /** Another tab wrote: its conversations are taken over, those that are being answered here stay. */
@@ -133,3 +137,4 @@ showAll();
 scrollDown(true);
 focusInput();
 loadModel();
+forgetMedia();

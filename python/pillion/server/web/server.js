@@ -104,12 +104,15 @@ async function loadModel() {
     const response = await request("v1/models");
     if (!response.ok) throw await troubleOf(response);
     const model = (await response.json()).data?.[0] ?? {};
-    state.model = { name: String(model.id ?? ""), size: Number(model.meta?.n_ctx) || 0 };
+    const { vision = false, audio = false } = model.meta?.modalities ?? {};
+    const size = Number(model.meta?.n_ctx) || 0;
+    state.model = { name: String(model.id ?? ""), size, image: vision, audio };
   } catch (error) {
     if (error.status !== 401) watchServer(error.message);
   }
   showHead();
   showEmpty();
+  showSenses();
 }
 
 let isWatching = false;

@@ -3,7 +3,7 @@
 const CHAT = "pillion.chat.";
 const DEFAULTS = {
   system: "", temperature: "", top_p: "", max_tokens: "", seed: "", draft: "", thinking: "",
-  schema: "", tools: "", tints: true,
+  schema: "", tools: "", image_tokens: "", tints: true,
 };
 
 function kept(name, otherwise) {
@@ -51,7 +51,7 @@ const state = {
   chat: null, // the one that is shown
   settings: { ...DEFAULTS, ...kept("pillion.settings", {}) },
   runs: new Map(), // answers in the making, by id of their conversation
-  model: { name: "", size: 0 },
+  model: { name: "", size: 0, image: false, audio: false },
   editing: -1, // index of the message that is edited
 };
 

@@ -410,6 +410,10 @@ static int next_cut(const struct attend* a, struct cut* c) {
     } while (c->rows.n <= 0);
     c->lo = first_seen(p, c->rows.position);
     c->hi = c->rows.position + c->rows.n - 1 - p->past_only;
+    for (int32_t i = 0; r->in[2] && i < c->rows.n; i++) {
+        const int32_t last = last_seen(r, c->rows.row + i, c->rows.position + i);
+        c->hi = last > c->hi ? last : c->hi;
+    }
     c->vectors = c->rows.n * a->group;
     c->n_tiles = (c->vectors + (1 << a->tile_log2) - 1) >> a->tile_log2;
     c->first_partition = c->lo / PARTITION;
@@ -454,7 +458,8 @@ static void take_vectors(const struct attend* a, const struct cut* c, struct til
         t->q[i] = in_row(t->r, 1, c->rows.row + row) + (uint32_t)head * (uint32_t)p->head_dim;
         t->out[i] = out_row(t->r, 0, c->rows.row + row) + (uint32_t)head * (uint32_t)p->head_dim;
         t->first[i] = first_seen(p, at);
-        t->last[i] = at - p->past_only;
+        t->last[i] = last_seen(t->r, c->rows.row + row, at);
+        if (t->last[i] > c->hi) t->last[i] = c->hi;  // the word has changed since
         t->lo = t->first[i] < t->lo ? t->first[i] : t->lo;
         t->hi = t->last[i] > t->hi ? t->last[i] : t->hi;
     }

@@ -6,9 +6,8 @@
 void per_layer_mix(const PerLayerEmbedParams* p, const float* proj, const float* w, float* e);
 
 // 0, or -1: the token is not in the table, and the run has failed.
-static int take_row(struct op_run* r, int32_t row, float* out) {
+static int take_row(struct op_run* r, int32_t token, float* out) {
     const struct htp_tensor* table = &r->op->in[0];
-    const int32_t token = *(const int32_t*)in_row(r, 1, row);
     if (token < 0 || (uint32_t)token >= table->rows)
         return op_fail(r, HTP_WHY_TOKEN, 1, (uint32_t)token, table->rows), -1;
     if (table->layout == HTP_PACKED)
@@ -17,17 +16,28 @@ static int take_row(struct op_run* r, int32_t row, float* out) {
                               table->width, out);
 }
 
+static int32_t token_of(const struct op_run* r, int32_t row) {
+    return *(const int32_t*)in_row(r, 1, row);
+}
+
 static void embed_row(struct op_run* r, int32_t row) {
     float *y = out_row(r, 0, row), s = r->op->params.embed.scale;
     const uint32_t n = r->op->out[0].width;
-    if (take_row(r, row, y) || s == 1.0f) return;
+    const int32_t token = token_of(r, row);
+    if (token < 0 && r->in[2] && (uint32_t)-(token + 1) < r->rows_max) {
+        const float* media = in_row(r, 2, -(token + 1));
+        F32_ROW(y, n, i, f32_load(media + i));
+        return;
+    }
+    if (take_row(r, token, y) || s == 1.0f) return;
     F32_ROW(y, n, i, f32_scale(f32_load(y + i), s));
 }
 void op_embed(struct op_run* r) { op_rows(r, embed_row); }
 
 static void per_layer_row(struct op_run* r, int32_t row) {
     float* e = out_row(r, 0, row);
-    if (take_row(r, row, e)) return;
+    const int32_t token = token_of(r, row);
+    if (take_row(r, token > 0 ? token : 0, e)) return;
     per_layer_mix(&r->op->params.per_layer_embed, in_row(r, 2, row), (const float*)r->in[3], e);
 }
 void op_per_layer_embed(struct op_run* r) { op_rows(r, per_layer_row); }

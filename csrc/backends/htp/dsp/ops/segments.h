@@ -30,6 +30,15 @@ static inline int32_t first_seen(const AttendParams* p, int32_t at) {
     return p->window > 0 && at >= p->window ? at - p->window + 1 : 0;
 }
 
+// The last position that it looks at: its own, or `until` (operand 2 of attend) where that lies
+// ahead. The host may write the word at any time.
+static inline int32_t last_seen(const struct op_run* r, int32_t row, int32_t at) {
+    const int32_t own = at - r->op->params.attend.past_only;
+    if (!r->in[2]) return own;
+    const int32_t until = __atomic_load_n((const int32_t*)in_row(r, 2, row), __ATOMIC_RELAXED);
+    return until > own ? until : own;
+}
+
 // Entry of a sequence's row in the op's page table. One load: the host may write at any time.
 static inline uint32_t page_of(const struct htp_op* op, const int32_t* table, int32_t sequence,
                                int32_t position) {

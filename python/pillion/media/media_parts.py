@@ -16,7 +16,7 @@ sound that the model would hear in several pieces.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from ..arguments import check_bool, shown
 from ..errors import MediaError
 from .budget import ImageTokens, budget_of_detail, checked_budget
 from .images import Pixels, read_image
-from .limits import MEDIA_MAX
+from .media_limits import MEDIA_MAX
 from .sounds import Samples, read_sound
 from .sources import base64_bytes, bytes_of
 
@@ -76,6 +76,25 @@ class MediaPart:
     def samples(self, source: Any) -> Samples:
         """The sound, decoded, as `pixels`."""
         return read_sound(source, rate=self.rate, name=self.name)
+
+
+def has_media(value: Any) -> bool:
+    """True if messages, or the parts of a prompt, hold an image or a sound. Anything that is no
+    conversation has none."""
+    return any(_is_medium(one) or any(map(_is_medium, _content(one))) for one in _listed(value))
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def _content(message: Any) -> Sequence[Any]:
+    return _listed(message.get("content")) if isinstance(message, Mapping) else ()
+
+
+def _is_medium(part: Any) -> bool:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    return isinstance(kind, str) and kind in _KINDS
 
 
 def media_part(where: str, part: Mapping[str, Any]) -> MediaPart | None:

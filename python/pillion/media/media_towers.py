@@ -13,8 +13,9 @@ from ..arguments import check_path, wrong
 from ..errors import Closed, MediaError, ModelNotFoundError, PairingError
 from ..gguf_head import facts_of
 from ..mmproj import Mmproj
+from ..mmproj_file import find_mmproj
 from ..model import Model
-from .parts import AUDIO, IMAGE
+from .media_parts import AUDIO, IMAGE
 
 Given = str | os.PathLike[str] | Mmproj | Literal[False] | None
 """What `LLM` takes as mmproj."""
@@ -124,11 +125,6 @@ class Towers:
             self._closed = True
             if self._opened is not None and self._opened is not self._given:
                 self._opened.close()
-
-
-def find_mmproj(model: Model) -> Path | None:
-    """The mmproj file beside a model."""
-    return None
 
 
 def check_width(model: Model, mmproj: Mmproj) -> None:
