@@ -56,6 +56,7 @@ from .errors import (
     UsageError,
 )
 from .importance_matrix import ImatrixSummary, imatrix
+from .llm.fitting import Fit
 from .llm.llm import LLM
 from .mmproj import Mmproj
 from .mmproj_file import find_mmproj
@@ -92,6 +93,7 @@ __all__ = [
     "Engine",
     "EngineStats",
     "Generation",
+    "Fit",
     "HubAccessError",
     "HubError",
     "HubUnreachableError",

@@ -398,13 +398,15 @@ class OpCase:
         params=None,
         pos=0,
         only_run=False,
+        cpu_only=False,
         in_order=False,
         whole=False,
     ):
-        """only_run: its rows are those of the run, never the out rows. in_order: a row depends on
-        its neighbours, so that only runs of the same first rows are equal. whole: its rows depend
-        on each other; it runs on all of them."""
-        self.in_order, self.whole = in_order, whole
+        """only_run: its rows are those of the run, never the out rows. cpu_only: other devices
+        refuse it though they have the op. in_order: a row depends on its neighbours, so that only
+        runs of the same first rows are equal. whole: its rows depend on each other; it runs on all
+        of them."""
+        self.cpu_only, self.in_order, self.whole = cpu_only, in_order, whole
         self.op, self.inputs, self.params, self.pos, self.only_run = (
             op,
             inputs,
@@ -445,7 +447,9 @@ def embed_op_cases():
             for row in range(1, MAX_ROWS, 3):
                 mixed[row] = -1 - rng("media", dtype, row).integers(0, row + 1)
             inputs = {"table": table, "tokens": mixed, "media": _normal("rows", width=width)}
-            yield OpCase("embed", f"{dtype}-media", inputs, {"scale": 45.25}, only_run=True)
+            yield OpCase(
+                "embed", f"{dtype}-media", inputs, {"scale": 45.25}, only_run=True, in_order=True
+            )
     for dtype, width, n_layers, norm in (
         ("f32", 5, 3, True),
         ("q8_0", 32, 5, True),

@@ -40,7 +40,7 @@ def has_kernel(device, op):
 
 def runs(device, case):
     """Whether a device runs a case of op_cases.py."""
-    return has_kernel(device, case.op)
+    return has_kernel(device, case.op) and not case.cpu_only
 
 
 # Ops that write rows which they read, and the names of these.

@@ -24,9 +24,9 @@ from ..errors import Closed, NoSuchName
 from ..foreign_names import METHODS
 from ..held import Held
 from ..media.budget import DEFAULT, ImageTokens
+from ..media.media_towers import Given as GivenMmproj
+from ..media.media_towers import Towers
 from ..media.reader import MediaReader
-from ..media.towers import Given as GivenMmproj
-from ..media.towers import Towers
 from ..model import Metadata, Model
 from ..options import ContextOptions, LLMContextKeywords, takes
 from ..pair import DRAFT_MAX, Draft, Drafter, Pair, PairStats
@@ -36,6 +36,7 @@ from ..structured import Structured
 from ..tokenizer import Tokenizer
 from .calls import TextCalls
 from .embedding import Embedder, Texts
+from .fitting import Fit, GivenFile, fit
 from .openai_format import Result, embedding_list
 from .opening import FileOptions, Speculation, open_slots
 from .pretrained import open_pretrained
@@ -198,6 +199,33 @@ class LLM(TextCalls, Held):
         Raises what `hub.pull` and `LLM` raise.
         """
         return open_pretrained(cls, repo_id, filename, drafter, mmproj, options)
+
+    @classmethod
+    def fit(
+        cls,
+        path: str | os.PathLike[str],
+        memory_bytes: int | None = None,
+        *,
+        n_ctx: int | None = None,
+        kv_type: str | None = None,
+        drafter: GivenFile = "auto",
+        mmproj: GivenFile = "auto",
+    ) -> Fit:
+        """Names what of a model fits a memory: context, cache, drafter and mmproj file. It counts
+        from headers and loads nothing.
+
+        memory_bytes: what may be taken; None: all of this machine's. n_ctx, kv_type: exactly
+        these; None: the largest context, from the trained one down to 4096, in "f16", else in
+        "q8_0". drafter, mmproj: a path, "auto" for the one beside the model, None for none.
+
+        The first of these that has any room is taken: everything; without the drafter, which
+        changes the speed alone; without the mmproj file; without both. `Fit.left_out` names the
+        rest. The CPU is counted, where the towers run; `Model.fit` counts layers on a device.
+
+        Raises OutOfMemoryError with the bytes that the least takes, PairingError for a drafter or
+        an mmproj file of another model, and what `Model.open` raises.
+        """
+        return fit(path, memory_bytes, n_ctx, kv_type, drafter, mmproj)
 
     @property
     def context(self) -> Context:

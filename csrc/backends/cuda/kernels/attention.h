@@ -35,9 +35,10 @@ struct AttnShape {
     int window;       // 0: no window
     int span;         // positions that a sequence's part of the cache holds: KvStore::span()
     KvType kv;
-    bool plain = false;  // use the plain kernel for every shape
+    bool plain = false;       // use the plain kernel for every shape
     int n_segments = 1;       // most of a run
     int n_longest = 0;        // most rows of a segment; 0: n_tokens
+    bool sees_ahead = false;  // some rows see later ones (AttnArgs::until)
 
     int longest() const { return n_longest > 0 ? n_longest : n_tokens; }
 };

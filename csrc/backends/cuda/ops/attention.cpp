@@ -23,9 +23,18 @@ AttnShape attn_shape(const AttendParams& p, const KvStore& store, Rows kind, con
     // Without a window the cache holds all positions there are; with one it may be a ring.
     const int rows = b.count(kind), span = store.span(),
               last = p.window > 0 ? b.positions : std::min(b.positions, span);
-    return {p.head_dim, p.n_heads,  p.n_kv_heads, rows,
-            last,       p.window,   span,         store.spec.type,
-            plain,      b.segments, std::min(b.longest, rows), sees_ahead};
+    return {p.head_dim,
+            p.n_heads,
+            p.n_kv_heads,
+            rows,
+            last,
+            p.window,
+            span,
+            store.spec.type,
+            plain,
+            b.segments,
+            std::min(b.longest, rows),
+            sees_ahead};
 }
 
 AttnShape attn_shape(const AttendParams& p, const KvStore& store, int rows, bool plain,
