@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "run/exif.h"
 #include "run/run_options.h"
 
 #define WUFFS_IMPLEMENTATION
@@ -19,7 +20,6 @@
 #define WUFFS_CONFIG__MODULE__GIF
 #define WUFFS_CONFIG__MODULE__JPEG
 #define WUFFS_CONFIG__MODULE__PNG
-#define WUFFS_CONFIG__MODULE__VP8
 #define WUFFS_CONFIG__MODULE__WEBP
 #define WUFFS_CONFIG__MODULE__ZLIB
 #include <wuffs/wuffs.c>
@@ -30,44 +30,8 @@ namespace {
 constexpr uint64_t kPixelsMost = 1 << 26;
 constexpr uint32_t kSideMost = 1 << 20;
 
-// A number of an Exif block, whose first bytes say which end is first.
-struct Exif {
-    wuffs_base__slice_u8 raw;
-    bool little = false;
-    uint32_t number(size_t at, int bytes) const {
-        uint32_t v = 0;
-        if (at + size_t(bytes) > raw.len) return 0;
-        for (int i = 0; i < bytes; i++)
-            v |= uint32_t(raw.ptr[at + size_t(i)]) << 8 * (little ? i : bytes - 1 - i);
-        return v;
-    }
-};
-
-// 1 .. 8, tag 274 of the first directory; 1, upright, where there is none.
-int orientation_of(wuffs_base__slice_u8 raw) {
-    if (raw.len >= 6 && memcmp(raw.ptr, "Exif\0", 6) == 0) raw.ptr += 6, raw.len -= 6;
-    Exif exif = {raw};
-    if (raw.len < 8 || (memcmp(raw.ptr, "II", 2) != 0 && memcmp(raw.ptr, "MM", 2) != 0)) return 1;
-    exif.little = raw.ptr[0] == 'I';
-    const size_t at = exif.number(4, 4), n = exif.number(at, 2);
-    for (size_t i = 0; i < n; i++) {
-        const size_t entry = at + 2 + 12 * i;
-        if (exif.number(entry, 2) != 274) continue;
-        const uint32_t value = exif.number(entry + 8, 2);
-        return value >= 1 && value <= 8 ? int(value) : 1;
-    }
-    return 1;
-}
-
 class Callbacks final : public wuffs_aux::DecodeImageCallbacks {
   public:
-    int orientation = 1;
-
-    std::string HandleMetadata(const wuffs_base__more_information& info,
-                               wuffs_base__slice_u8 raw) override {
-        if (info.metadata__fourcc() == WUFFS_BASE__FOURCC__EXIF) orientation = orientation_of(raw);
-        return "";
-    }
     wuffs_base__pixel_format SelectPixfmt(const wuffs_base__image_config&) override {
         return wuffs_base__make_pixel_format(WUFFS_BASE__PIXEL_FORMAT__BGRA_NONPREMUL);
     }
@@ -85,6 +49,8 @@ std::string reason(const std::string& error) {
     if (error == wuffs_aux::DecodeImage_UnsupportedImageFormat)
         return "it is no PNG, JPEG, WebP, GIF or BMP file";
     if (error == wuffs_aux::DecodeImage_UnexpectedEndOfFile) return "the file ends too early";
+    if (error == wuffs_webp__error__unsupported_webp_file + 1)
+        return "it is a lossy WebP file, which only `pillion run` reads: save it as PNG or JPEG";
     return error.rfind("wuffs_aux::", 0) == 0 ? error.substr(error.find(": ") + 2) : error;
 }
 
@@ -113,19 +79,20 @@ uint8_t on_white(uint8_t color, uint8_t alpha) {
 Image decode_image(const std::string& bytes, const std::string& name) {
     Callbacks callbacks;
     wuffs_aux::sync_io::MemoryInput input(bytes.data(), bytes.size());
-    const wuffs_aux::DecodeImageResult decoded = wuffs_aux::DecodeImage(
-        callbacks, input, wuffs_aux::DecodeImageArgQuirks::DefaultValue(),
-        wuffs_aux::DecodeImageArgFlags(wuffs_aux::DecodeImageArgFlags::REPORT_METADATA_EXIF),
-        wuffs_aux::DecodeImageArgPixelBlend::DefaultValue(),
-        wuffs_aux::DecodeImageArgBackgroundColor::DefaultValue(),
-        wuffs_aux::DecodeImageArgMaxInclDimension(kSideMost));
+    const wuffs_aux::DecodeImageResult decoded =
+        wuffs_aux::DecodeImage(callbacks, input, wuffs_aux::DecodeImageArgQuirks::DefaultValue(),
+                               wuffs_aux::DecodeImageArgFlags::DefaultValue(),
+                               wuffs_aux::DecodeImageArgPixelBlend::DefaultValue(),
+                               wuffs_aux::DecodeImageArgBackgroundColor::DefaultValue(),
+                               wuffs_aux::DecodeImageArgMaxInclDimension(kSideMost));
     if (!decoded.error_message.empty())
         throw UsageError("the picture " + name +
                          " can't be read: " + reason(decoded.error_message));
     wuffs_base__pixel_buffer pixels = decoded.pixbuf;
     const wuffs_base__table_u8 plane = pixels.plane(0);
     const size_t height = pixels.pixcfg.height(), width = pixels.pixcfg.width();
-    const bool is_turned = callbacks.orientation >= 5;
+    const int orientation = exif_orientation(bytes);
+    const bool is_turned = orientation >= 5;
     Image image;
     image.height = int64_t(is_turned ? width : height);
     image.width = int64_t(is_turned ? height : width);
@@ -133,7 +100,7 @@ Image decode_image(const std::string& bytes, const std::string& name) {
     uint8_t* to = image.rgb.data();
     for (size_t y = 0; y < size_t(image.height); y++)
         for (size_t x = 0; x < size_t(image.width); x++, to += 3) {
-            const auto at = stored_at(callbacks.orientation, y, x, height, width);
+            const auto at = stored_at(orientation, y, x, height, width);
             const uint8_t* bgra = plane.ptr + at.first * plane.stride + 4 * at.second;
             for (int c = 0; c < 3; c++) to[c] = on_white(bgra[2 - c], bgra[3]);
         }

@@ -62,7 +62,7 @@ class Encoder {
     // The ids of its rows.
     std::vector<int32_t> ids_of(const Medium& medium) {
         const std::string bytes = read_file(medium.path);
-        rows_.clear();
+        rows_.clear(), rows_.reserve(n_embd_);  // data() is none without room
         if (medium.is_image) encode_image(decode_image(bytes, medium.path));
         else encode_sound(decode_sound(bytes, medium.path), medium.path);
         // One run, one text: a number tells the media apart.
