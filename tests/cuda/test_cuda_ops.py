@@ -56,6 +56,8 @@ def test_op(case):
     compare(bench.run(), texts_of(case, oc.MAX_ROWS), "all rows")
     few = bench.run(FEW)
     compare(few, texts_of(case, FEW), f"{FEW} rows")
+    if "until" in case.inputs:  # runs of all sizes are tiled, and the tile follows their size
+        return compare(bench.run(3), texts_of(case, 3), "3 rows")
     starts = ((1, 0), (9, 0)) if case.in_order else ((1, 0), (1, 7), (2, 3), (9, 4))
     for rows, start in starts:  # alone, or among others: the same bits
         for name, x in bench.run(rows, start).items():
