@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from pillion import MediaError, UsageError
-from pillion.media import limits, read_image
+from pillion.media import media_limits, read_image
 from pillion.media.budget import budget_for, budget_of_detail, checked_budget
 
 
@@ -148,25 +148,25 @@ def cut_off(form):
     return data[: len(data) // 2]
 
 
-@pytest.mark.parametrize(
-    "data, reason",
-    [
-        (cut_off("JPEG"), "the image cannot be decoded: image file is truncated"),
-        (cut_off("PNG"), "cannot be decoded"),
-        (b"Just a text.\n", r"is no image that can be read: it begins with b'Just a text"),
-        (b"", "it is empty"),
-        (b"\0\0\0\x18ftypheic\0\0", "HEIC; save it as JPEG, PNG or WebP"),
-        (b"%PDF-1.7 ...", "it is a PDF"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
-        ("data:image/png;base64,A", "is not base64"),
-        ("data:image/png;base64,é", "is not base64"),
-        ("data:image/png;base64", "has a comma"),
-        ("https://example.com/a.png", "nothing is fetched from the net: download it"),
-        ("/no/such/file.png", "cannot be read: /no/such/file.png: No such file"),
-        (os.curdir, "cannot be read|no plain file"),
-        (17, "must be a path|must be a data URL"),
-    ],
-)
+NO_IMAGES = [
+    (cut_off("JPEG"), "the image cannot be decoded: image file is truncated"),
+    (cut_off("PNG"), "cannot be decoded"),
+    (b"Just a text.\n", r"is no image that can be read: it begins with b'Just a text"),
+    (b"", "it is empty"),
+    (b"\0\0\0\x18ftypheic\0\0", "HEIC; save it as JPEG, PNG or WebP"),
+    (b"%PDF-1.7 ...", "it is a PDF"),
+    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
+    ("data:image/png;base64,A", "is not base64"),
+    ("data:image/png;base64,é", "is not base64"),
+    ("data:image/png;base64", "has a comma"),
+    ("https://example.com/a.png", "nothing is fetched from the net: download it"),
+    ("/no/such/file.png", "cannot be read: /no/such/file.png: No such file"),
+    (os.curdir, "cannot be read|no plain file"),
+    (17, "must be a path|must be a data URL"),
+]
+
+
+@pytest.mark.parametrize("data, reason", NO_IMAGES, ids=range(len(NO_IMAGES)))
 def test_what_is_no_image_is_told(data, reason):
     with pytest.raises(MediaError, match=reason):
         read_image(data)
@@ -207,7 +207,7 @@ def test_limits_hold_before_anything_is_decoded(recwarn, tmp_path):
     assert not recwarn.list
     large = tmp_path / "large.png"
     with large.open("wb") as file:
-        file.truncate(limits.FILE_BYTES_MAX + 1)  # a hole: nothing is written
+        file.truncate(media_limits.FILE_BYTES_MAX + 1)  # a hole: nothing is written
     with pytest.raises(MediaError, match="50,000,001 bytes; at most 50,000,000"):
         read_image(large)
     with pytest.raises(MediaError, match="at most 50,000,000"):

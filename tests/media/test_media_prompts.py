@@ -262,7 +262,7 @@ def test_what_clients_call_sounds(llm, tmp_path):
         ({"type": "input_audio", "input_audio": {"data": 5}}, "must be a data URL|base64"),
         ({"type": "input_audio", "input_audio": {"data": "a_b"}}, "is not base64"),
         ({"type": "image", "image": "/no/such.png"}, "No such file"),
-        ({"type": "video", "video": "a.mp4"}, "has a part of type 'video'; text, images"),
+        ({"type": "video", "video": "a.mp4"}, "has a part of type 'video'; texts, images"),
         ({"type": "audio", "audio": np.zeros(9), "strict": 1}, "strict of the sound of message 0"),
     ],
 )

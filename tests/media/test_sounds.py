@@ -93,26 +93,26 @@ def test_arrays_of_whole_numbers():
     assert len(read_sound(TONE, rate=8_000)) == 2 * len(TONE)
 
 
-@pytest.mark.parametrize(
-    "source, reason",
-    [
-        (b"", "it is empty"),
-        (b"No sound at all, but a text.", "no sound that can be read: it begins with b'No sound"),
-        (b"\x1aE\xdf\xa3\x01\0\0\0", "it is WebM or Matroska; WAV, FLAC, OGG and MP3 are read"),
-        (b"\0\0\0\x20ftypM4A ", "it is MP4 or M4A"),
-        (saved(TONE, 16_000)[:30], "no sound that can be read|is empty"),
-        (saved(TONE, 16_000, "CAF")[:3], "begins with"),
-        (saved(TONE[:0], 16_000), "is empty: it has no samples"),
-        (saved(np.float32([0, np.nan]), 16_000, subtype="FLOAT"), "no numbers"),
-        (np.float32([0, np.inf]), "no numbers"),
-        (np.zeros((2, 2, 2), "f4"), r"it must be \[n\] or \[n, channels\]"),
-        (np.zeros(9, bool), "must be float, int16 or int32"),
-        (saved(TONE, 16_000, "VOC"), "is a VOC file; WAV, FLAC, OGG and MP3 are read"),
-        ("http://example.com/a.wav", "nothing is fetched from the net"),
-        ("/no/such/file.wav", "No such file"),
-        ("data:audio/wav;base64,***", "is not base64"),
-    ],
-)
+NO_SOUNDS = [
+    (b"", "it is empty"),
+    (b"No sound at all, but a text.", "no sound that can be read: it begins with b'No sound"),
+    (b"\x1aE\xdf\xa3\x01\0\0\0", "it is WebM or Matroska; WAV, FLAC, OGG and MP3 are read"),
+    (b"\0\0\0\x20ftypM4A ", "it is MP4 or M4A"),
+    (saved(TONE, 16_000)[:30], "no sound that can be read|is empty"),
+    (saved(TONE, 16_000, "CAF")[:3], "begins with"),
+    (saved(TONE[:0], 16_000), "is empty: it has no samples"),
+    (saved(np.float32([0, np.nan]), 16_000, subtype="FLOAT"), "no numbers"),
+    (np.float32([0, np.inf]), "no numbers"),
+    (np.zeros((2, 2, 2), "f4"), r"it must be \[n\] or \[n, channels\]"),
+    (np.zeros(9, bool), "must be float, int16 or int32"),
+    (saved(TONE, 16_000, "VOC"), "is a VOC file; WAV, FLAC, OGG and MP3 are read"),
+    ("http://example.com/a.wav", "nothing is fetched from the net"),
+    ("/no/such/file.wav", "No such file"),
+    ("data:audio/wav;base64,***", "is not base64"),
+]
+
+
+@pytest.mark.parametrize("source, reason", NO_SOUNDS, ids=range(len(NO_SOUNDS)))
 def test_what_is_no_sound_is_told(source, reason):
     with pytest.raises(MediaError, match=reason):
         read_sound(source)

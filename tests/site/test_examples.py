@@ -56,6 +56,13 @@ def test_stream_takes_a_model(pillion, tiny_target, tmp_path):
     assert "drafter on: " in run("stream.py", tmp_path / "model.gguf")
 
 
+def test_see_and_hear(pillion):
+    pytest.importorskip("soundfile", reason="the extra `media` is not installed")
+    lines = run("see_and_hear.py").splitlines()
+    assert lines[0] == "seven.png (64 tokens): seven"
+    assert re.fullmatch(r"seven\.wav \(\d\d tokens\): seven", lines[1]) and len(lines) == 2
+
+
 def test_tools(pillion):
     first, answer = run("tools.py").split("\n", 1)
     book, chapters = re.fullmatch(

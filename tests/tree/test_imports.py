@@ -21,7 +21,7 @@ ROOMS = {
     "llm": {"chat", "engine", "hub", "media", "structured"},
     "convert": set(),
     "benchmark": {"engine"},
-    "llama_cpp": {"chat", "engine", "llm", "media", "structured"},
+    "llama_cpp": {"chat", "engine", "hub", "llm", "media", "structured"},
     "server": {"chat", "engine", "llm", "media", "structured"},
     "hub": set(),
     "integrations": {"engine", "llm", "server", "structured"},

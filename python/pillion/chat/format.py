@@ -165,10 +165,10 @@ class ChatFormat:
             variables["add_generation_prompt"] = False
         variables = {"add_generation_prompt": True, **variables}
         if not self._needs_native(plain, template):
-            rendered = template.rendered(plain, marks, given, variables)
+            rendered = template._rendered(plain, marks, given, variables)
         else:
             exchange = _Exchanges(plain)
-            rendered = template.rendered(exchange.messages, marks, given, variables)
+            rendered = template._rendered(exchange.messages, marks, given, variables)
             rendered = exchange.written(rendered)
         if begun is not None:
             rendered = begun.around(rendered, _DROPS_THE_LAST)[0] + begun.text

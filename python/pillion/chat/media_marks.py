@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..media.markers import MARKER
-from ..media.parts import MediaPart, check_count, media_part
+from ..media.media_parts import MediaPart, check_count, media_part
 
 
 class MediaMarks:

@@ -110,8 +110,7 @@ def _text_of(where: str, part: Any) -> str:
     kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
     if not isinstance(part, Mapping) or kind not in ("text", "input_text", "output_text"):
         raise UsageError(
-            f"{where} has a part of type {kind!r}; text, images (image_url) and sounds "
-            "(input_audio) are supported"
+            f"{where} has a part of type {kind!r}; texts, images and sounds are supported"
         )
     text = part.get("text", "")
     if not isinstance(text, str):

@@ -108,11 +108,11 @@ class ChatTemplate:
         Raises `UsageError` with what the template says of messages that it refuses."""
         marks = MediaMarks()
         plain = plain_messages(messages, marks)
-        return self.rendered(
+        return self._rendered(
             plain, marks, tools, {**variables, "add_generation_prompt": add_generation_prompt}
         )
 
-    def rendered(
+    def _rendered(
         self,
         plain: list[dict[str, Any]],
         marks: MediaMarks,

@@ -11,8 +11,8 @@ import typer
 
 from .. import LLM, PillionError, UsageError
 from ..media import read_image, read_sound
+from ..media.media_towers import check_kind
 from ..media.sources import bytes_of
-from ..media.towers import check_kind
 from .console import fail
 
 Part = dict[str, Any]

@@ -1,16 +1,19 @@
 """`pillion demo`: the tiny pair that comes with the package writes the same text without and with
-its drafter."""
+its drafter, and names a digit that it sees and hears."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from .. import LLM, Generation
-from ..models import TINY_ASSISTANT, TINY_TARGET
+from .. import LLM, Generation, UsageError
+from ..models import SEVEN_PNG, SEVEN_WAV, TINY_ASSISTANT, TINY_MMPROJ, TINY_TARGET
 from ..pair import DRAFT_MAX
 from .console import command, fail, open_llm
+from .options import TINY_BUDGET
 
 PROMPT = "Revelation 21\n\nAnd it came to pass after this"
 """Greedy text of the tiny pair repeats itself soon; after this prompt it does not."""
@@ -29,10 +32,11 @@ def demo(
 
     The text is the same. Green tokens are drafts that the model accepted.
     """
-    for file in (TINY_TARGET, TINY_ASSISTANT):
+    for file in (TINY_TARGET, TINY_ASSISTANT, TINY_MMPROJ):
         if not file.exists():
             raise fail(f"{file} is missing: this build came without its models")
-    with open_llm(TINY_TARGET, drafter=TINY_ASSISTANT, draft=n_draft) as llm:
+    options: dict[str, Any] = {"mmproj": TINY_MMPROJ, "image_tokens": TINY_BUDGET}
+    with open_llm(TINY_TARGET, drafter=TINY_ASSISTANT, draft=n_draft, **options) as llm:
         typer.echo(f"{_sizes(llm)}, greedy, {n_draft} drafts a round\n", err=True)
         for draft in (0, n_draft):
             _answer(llm, min(n_predict, N_WARM), draft).run()
@@ -43,6 +47,7 @@ def demo(
         typer.echo(_report(plain, paired, equal), err=True)
         if not equal:
             raise fail("the texts differ: a fault in pillion; please report it")
+        typer.echo(_senses(llm), err=True)
 
 
 def _sizes(llm: LLM) -> str:
@@ -53,6 +58,22 @@ def _sizes(llm: LLM) -> str:
 
 def _answer(llm: LLM, n: int, draft: int) -> Generation:
     return llm.generate(PROMPT, max_tokens=n, temperature=0, draft=draft)
+
+
+def _senses(llm: LLM) -> str:
+    """What the model's towers make of a picture and of a sound."""
+
+    def named(part: dict[str, str]) -> str:
+        message = {"role": "user", "content": [part]}
+        found = llm.chat([message], temperature=0, max_tokens=8)
+        return str(found["choices"][0]["message"]["content"])
+
+    try:
+        seen = named({"type": "image", "image": str(SEVEN_PNG)})
+        heard = named({"type": "audio", "audio": str(SEVEN_WAV)})
+    except UsageError as error:  # without the extra `media`
+        return f"\nIt sees and hears digits too: {error.sentence}."
+    return f"\nseen in {SEVEN_PNG.name}: {seen}\nheard in {SEVEN_WAV.name}: {heard}"
 
 
 def _report(plain: Generation, paired: Generation, equal: bool) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from .. import find_drafter
 from ..media.budget import BUDGETS, DEFAULT, ImageTokens
+from ..models import TINY_TARGET
 from ..pair import DRAFT_MAX, LOOKUP, Draft
 from .console import fail, read_text
 
@@ -38,9 +39,11 @@ MmprojOption = typer.Option(
     show_default=False,
 )
 ImageTokensOption = typer.Option(
-    str(DEFAULT),
+    None,
     "--image-tokens",
-    help="Most tokens of an image: 70, 140, 280, 560, 1120, or auto: as its pixels need.",
+    help="Most tokens of an image: 70, 140, 280 (the default), 560, 1120, or auto: as its pixels "
+    "need.",
+    show_default=False,
 )
 DraftOption = typer.Option(
     "auto", "--spec-draft-n-max", help="Drafts of a round, 0 to 8, or auto: as many as pay off."
@@ -129,10 +132,18 @@ def draft_options(
     }
 
 
-def media_options(mmproj: str | None, image_tokens: str) -> dict[str, Any]:
+def media_options(model: Path, mmproj: str | None, image_tokens: str | None) -> dict[str, Any]:
     """The options for images and sounds as arguments of LLM."""
     given = "auto" if mmproj is None else None if mmproj == "none" else mmproj
-    return {"mmproj": given, "image_tokens": token_budget(image_tokens)}
+    budget = TINY_BUDGET if model == TINY_TARGET else DEFAULT
+    return {
+        "mmproj": given,
+        "image_tokens": budget if image_tokens is None else token_budget(image_tokens),
+    }
+
+
+TINY_BUDGET = 70
+"""The towers of the tiny pair know no other."""
 
 
 def token_budget(text: str) -> ImageTokens:

@@ -65,7 +65,7 @@ def run(
         None, "--audio", help="Play this sound with the message; may be repeated; means --chat."
     ),
     mmproj: str | None = MmprojOption,
-    image_tokens: str = ImageTokensOption,
+    image_tokens: str | None = ImageTokensOption,
     n_predict: int = typer.Option(
         -1, "-n", "--n-predict", help="Most tokens to write; -1: until the model ends."
     ),
@@ -171,7 +171,7 @@ def run(
             **draft_options(
                 path, drafter, n_draft, p_min, dense_head, draft_sampling, draft_device
             ),
-            **media_options(mmproj, image_tokens),
+            **media_options(path, mmproj, image_tokens),
         ) as llm,
         _kept(llm, state),
     ):

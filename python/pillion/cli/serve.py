@@ -54,7 +54,7 @@ def serve(
     hf: str | None = HfOption,
     drafter: str | None = DrafterOption,
     mmproj: str | None = MmprojOption,
-    image_tokens: str = ImageTokensOption,
+    image_tokens: str | None = ImageTokensOption,
     host: str = typer.Option(
         "127.0.0.1", "--host", help="Address to listen at; a path: a Unix socket."
     ),
@@ -160,7 +160,7 @@ def serve(
         "strict": strict,
         "chat_template": template_source(template, template_file),
         **draft_options(path, drafter, n_draft, p_min, dense_head, draft_sampling, draft_device),
-        **media_options(mmproj, image_tokens),
+        **media_options(path, mmproj, image_tokens),
     }
     _run(settings, port, path, options)
 

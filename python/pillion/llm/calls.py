@@ -12,7 +12,7 @@ from ..chat.messages import Message
 from ..engine.engine import Engine
 from ..engine.generation import Generation
 from ..engine.work import Request
-from ..media.parts import has_media
+from ..media.media_parts import has_media
 from ..pair import Draft
 from .openai_format import ChatCompletion, Completion, Result
 from .request_maker import Prompt, RequestMaker, ToolChoice, Tools

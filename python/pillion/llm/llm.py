@@ -24,9 +24,9 @@ from ..errors import Closed, NoSuchName
 from ..foreign_names import METHODS
 from ..held import Held
 from ..media.budget import DEFAULT, ImageTokens
+from ..media.media_towers import Given as GivenMmproj
+from ..media.media_towers import Towers
 from ..media.reader import MediaReader
-from ..media.towers import Given as GivenMmproj
-from ..media.towers import Towers
 from ..model import Metadata, Model
 from ..options import ContextOptions, LLMContextKeywords, takes
 from ..pair import DRAFT_MAX, Draft, Drafter, Pair, PairStats

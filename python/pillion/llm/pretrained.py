@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ..errors import PairingError, UsageError
 from ..hub import pull
-from ..media.towers import Given as GivenMmproj
+from ..media.media_towers import Given as GivenMmproj
 from ..model import Model
 from ..pair import LOOKUP, Drafter
 

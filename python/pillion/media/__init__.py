@@ -2,10 +2,10 @@
 
 Read in this order:
 
-- `limits`: how much may be decoded. `sources`: where bytes come from.
+- `media_limits`: how much may be decoded. `sources`: where bytes come from.
 - `images`, `sounds`: bytes to RGB pixels and to samples of 16 kHz (extra `media`).
-- `budget`: how many soft tokens an image gets. `parts`: the media of messages.
-- `towers`: the mmproj file, opened at the first medium. `cache`: the rows that were encoded.
+- `budget`: how many soft tokens an image gets. `media_parts`: the media of messages.
+- `media_towers`: the mmproj file, opened at the first medium. `cache`: the rows that were encoded.
 - `expanding`: puts the ids of a prompt's media in the places of their markers.
 """
 

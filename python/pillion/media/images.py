@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..arguments import shown
 from ..errors import MediaError
-from .limits import check_pixels, extra
+from .media_limits import check_pixels, extra
 from .sources import bytes_of
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]

@@ -7,7 +7,7 @@ from typing import Final
 
 from ..errors import MediaError
 from ..tokenizer import Tokenizer
-from .parts import AUDIO, IMAGE
+from .media_parts import AUDIO, IMAGE
 
 MARKER: Final = {IMAGE: "<|image|>", AUDIO: "<|audio|>"}
 """What templates write where an image or a sound stands."""

@@ -19,9 +19,9 @@ from .budget import ImageTokens, budget_for, checked_budget
 from .cache import Entry, Lease, RowCache, Rows
 from .expanding import Medium, expanded
 from .markers import MarkerTokens, marker_tokens, never_sampled
-from .parts import IMAGE, MediaPart, check_count
+from .media_parts import IMAGE, MediaPart, check_count
+from .media_towers import Towers, check_kind
 from .sounds import SAMPLE_RATE, pieces_of, seconds_of
-from .towers import Towers, check_kind
 
 _PIECE_SECONDS = {"gemma4a": 30}
 """The longest sound that an audio tower takes at once; others take any."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..arguments import check_int, shown
 from ..errors import MediaError
-from .limits import check_seconds, extra
+from .media_limits import check_seconds, extra
 from .sources import bytes_of
 
 Samples: TypeAlias = npt.NDArray[np.float32]

@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 
 from ..arguments import check_path, shown
 from ..errors import MediaError
-from .limits import FILE_BYTES_MAX, check_bytes
+from .media_limits import FILE_BYTES_MAX, check_bytes
 
 _SPACES = b" \t\r\n"
 

@@ -34,5 +34,11 @@ three a round."""
 TINY_MMPROJ = _file("tiny-mmproj.gguf")
 """Its towers: they name handwritten and spoken digits, with 70 soft tokens a picture."""
 
+SEVEN_PNG = _file("seven.png")
+"""A handwritten digit that the towers read (Alpaydin and Kaynak, CC BY 4.0)."""
+
+SEVEN_WAV = _file("seven.wav")
+"""The same digit, spoken by espeak-ng."""
+
 GENESIS = _file("genesis.txt")
 """Two chapters of plain English (public domain), a text for benchmarks."""

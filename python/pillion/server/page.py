@@ -14,6 +14,8 @@ from importlib import resources
 
 from fastapi import APIRouter, Request, Response
 
+from ..models import SEVEN_PNG
+
 _BLOCKS = re.compile(r"<(script|style)>(.*?)</\1>", re.S)
 _SCRIPTS = (
     "base",
@@ -66,9 +68,10 @@ def policy_of(html: str) -> str:
 
 def document() -> str:
     """The whole page, as it is served."""
+    picture = base64.b64encode(SEVEN_PNG.read_bytes()).decode("ascii")
     script = '"use strict";\n\n' + "\n".join(_part(f"{name}.js") for name in _SCRIPTS)
     html = _part("page.html").replace("/* style.css */", _part("style.css"))
-    return html.replace("/* scripts */", script)
+    return html.replace("/* scripts */", script.replace("/* seven.png */", picture))
 
 
 @lru_cache(maxsize=1)

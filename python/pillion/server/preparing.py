@@ -15,7 +15,7 @@ from ..errors import ContextFullError
 from ..llm.llm import LLM
 from ..llm.openai_format import Completion
 from ..llm.requests import FORMS, checked_length
-from ..media.parts import has_media
+from ..media.media_parts import has_media
 from ..sampling import SEED_MAX
 
 Fields = Mapping[str, Any]

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..arguments import check_bool, check_int, check_text, shown, wrong
 from ..errors import UsageError
-from ..media.parts import has_media
+from ..media.media_parts import has_media
 from .parts import ChatCall, data_url
 
 Body = Mapping[str, Any]

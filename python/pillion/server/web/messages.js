@@ -63,6 +63,21 @@ function showEmpty() {
   $("examples").replaceChildren(...examples.map(([text, hint]) =>
     el("button", { type: "button", onclick: () => { send(text); focusInput(); } },
       el("span", {}, text), el("span", { class: "hint" }, hint))));
+  if (/tiny/i.test(state.model.name) && state.model.image) $("examples").append(pictureExample());
+}
+
+// A digit of Alpaydin and Kaynak's (CC BY 4.0), which the towers of the tiny pair can read.
+const DIGIT = "data:image/png;base64,/* seven.png */";
+
+function pictureExample() {
+  const ask = async () => {
+    const medium = { kind: "image", id: newChat().id, name: "A handwritten digit" };
+    await keepMedium(medium.id, DIGIT);
+    send("What do you see?", [medium]);
+    focusInput();
+  };
+  return el("button", { type: "button", class: "pictured", onclick: ask },
+    el("img", { src: DIGIT, alt: "A handwritten digit" }), el("span", {}, "What do you see?"));
 }
 
 function showMessages() {

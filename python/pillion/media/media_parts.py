@@ -24,7 +24,7 @@ from ..arguments import check_bool, shown
 from ..errors import MediaError
 from .budget import ImageTokens, budget_of_detail, checked_budget
 from .images import Pixels, read_image
-from .limits import MEDIA_MAX
+from .media_limits import MEDIA_MAX
 from .sounds import Samples, read_sound
 from .sources import base64_bytes, bytes_of
 

@@ -15,7 +15,7 @@ from ..gguf_head import facts_of
 from ..mmproj import Mmproj
 from ..mmproj_file import find_mmproj
 from ..model import Model
-from .parts import AUDIO, IMAGE
+from .media_parts import AUDIO, IMAGE
 
 Given = str | os.PathLike[str] | Mmproj | Literal[False] | None
 """What `LLM` takes as mmproj."""
