@@ -237,14 +237,12 @@ def pool_rows(case):
     return {"y": (want, EPS * size + 1e-44)}
 
 
-def halves(x):
-    """An int8 block as a Q8_0 weight: its scale is a half."""
-    blocks = x.reshape(*x.shape[:-1], -1, 32)
-    top = np.abs(blocks).max(-1, keepdims=True)
+def one_scale(x):
+    """As `activations`, with one scale for a whole row."""
+    top = np.abs(x).max(-1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
-        q = np.where(top > 0, np.rint(blocks * (np.float32(127) / top)), 0)
-    scale = (top / np.float32(127)).astype(np.float16).astype(np.float64)
-    return (q.astype(np.float64) * scale).reshape(x.shape)
+        q = np.where(top > 0, np.rint(x * (np.float32(127) / top)), 0)
+    return q.astype(np.float64) * (top / np.float32(127)).astype(np.float64)
 
 
 def attend_all(case):
@@ -254,10 +252,8 @@ def attend_all(case):
     for head in range(len(q)):
         one, keys, values = q[head], k[head], v[head]
         if p["int8"]:  # what the products see, but for the weights' own blocks
-            pad = ((0, 0), (0, -dim % 32))
-            one, keys = (np.pad(x, pad) for x in (one, keys))
-            one, keys = activations(one), halves(keys)
-            values = halves(np.pad(values, ((0, -n % 32), (0, 0))).T.copy()).T[:n]
+            one, keys = one_scale(one), one_scale(keys)
+            values = activations(np.pad(values, ((0, -n % 32), (0, 0))).T.copy()).T[:n]
         one, keys, values = (x.astype(np.float64) for x in (one, keys, values))
         scale = f32(p["scale"])
         s = one @ keys.T * scale
@@ -269,7 +265,7 @@ def attend_all(case):
         if p["int8"]:  # half a code of the largest weight of 32
             padded = np.pad(w, ((0, 0), (0, -n % 32))).reshape(n, -1, 32)
             top = np.repeat(padded.max(2, keepdims=True), 32, axis=2).reshape(n, -1)[:, :n]
-            bound[head] += (0.5 / 127 * (1 + 2.0**-7)) * (top @ np.abs(values)) / total
+            bound[head] += (0.5 / 255 * (1 + 2.0**-7)) * (top @ np.abs(values)) / total
     return {
         "y": tuple(x.transpose(1, 0, 2).reshape(n, -1) for x in (want, bound)),
     }

@@ -129,6 +129,10 @@ class CpuBackend final : public Backend {
         if (!has_kernel(node.op))
             return Failure(Status::unsupported_op, "layer %d: backend cpu has no kernel for op %s",
                            node.layer, info(node.op).name);
+        if (node.op == Op::attend_all && node.params.attend_all.head_dim > 1024)
+            return Failure(Status::unsupported_op,
+                           "layer %d: head size %d, backend cpu supports up to 1024", node.layer,
+                           node.params.attend_all.head_dim);
         if (node.op != Op::attend) return ok();
         const AttendParams& p = node.params.attend;
         if (p.head_dim < 2 || p.head_dim > 1024 || p.head_dim % 2)

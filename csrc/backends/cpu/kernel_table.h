@@ -106,6 +106,20 @@ struct AttendArgs {
     float* const* o;  // [n_q][head_dim]
 };
 
+// 32 query vectors of one head over n positions, with int8 products (body/attend_all.inl):
+//   o[d][query] = sum over p of softmax(q . k_p * scale) * v_p[d]
+struct AttendAllArgs {
+    // codes + 128 of the queries, as a panel of 8-bit codes: [dims / 4][kPanel][4]
+    const uint8_t* q;
+    const float* q_scale;  // [kPanel] a query's own scale times that of the scores
+    int dims;              // head_dim, rounded up to a multiple of 32; what is added is zero
+    const ActBlock* keys;  // [n][dims / 32]; the blocks of a key have one scale
+    int n;
+    const ActBlock* values;  // [n / 32, rounded up][head_dim]: 32 positions of a dimension each
+    int head_dim;
+    float* o;  // [head_dim][kPanel]
+};
+
 // Norm and rotation of one head vector, in place.
 struct HeadArgs {
     float* x;             // [head_dim]
@@ -134,6 +148,9 @@ struct KernelTable {
     int matvec_group[kFormats];
     // Quantizes one column of floats into blocks act[b * stride], b < inputs / 32.
     void (*quantize)(const float* x, int inputs, ActBlock* act, ptrdiff_t stride);
+    // As quantize, with one scale for the whole column: act[inputs / 32].
+    void (*quantize_row)(const float* x, int inputs, ActBlock* act);
+    void (*attend_all)(const AttendAllArgs&);
     // Runs the dot products of the matmuls at full speed, without reading memory: `rounds` times a
     // fixed number. Returns the multiply-adds. Null: the table does not measure this.
     int64_t (*dot_peak)(int64_t rounds);

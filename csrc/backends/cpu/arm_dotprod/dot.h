@@ -42,6 +42,8 @@ static inline Ints load_u8(const uint8_t* p) {
 
 // arm_i8mm/dot.h has its own versions of these.
 #ifndef PILLION_I8MM
+// Whether Dot<8> multiplies value + 128, so that its sum starts with what the 128 add.
+constexpr bool kUnsignedCodes = false;
 // 8-bit codes (value + 128) and table indices in the form that Dot<8> multiplies: here signed
 // values.
 static inline Ints eight_bits(Ints codes) {

@@ -6,6 +6,8 @@
 #define PILLION_I8MM 1
 #include "backends/cpu/arm_dotprod/dot.h"
 
+// Whether Dot<8> multiplies value + 128, so that its sum starts with what the 128 add.
+constexpr bool kUnsignedCodes = true;
 // 8-bit codes (value + 128) and table indices in the form that Dot<8> multiplies: here unsigned,
 // value + 128.
 static inline Ints eight_bits(Ints codes) { return codes; }

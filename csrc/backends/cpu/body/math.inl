@@ -78,11 +78,15 @@ PILLION_INLINE Floats exp(Floats x) {
     p = fma(p, r, splat(0.49999994f));
     p = fma(p, r, splat(1.0f));
     p = fma(p, r, splat(1.0f));
+#ifdef PILLION_TIMES_POWER
+    return times_power(p, n);  // the same: of the two products below only the last can round
+#else
     const Ints whole = subtract(bits_of(t), splat_int(0x4B400000));  // n as an integer
     const Ints half = shift_right_signed<1>(whole);
     const Floats a = of_bits(shift_left<23>(add(half, splat_int(127))));
     const Floats b = of_bits(shift_left<23>(add(subtract(whole, half), splat_int(127))));
     return mul(mul(p, a), b);
+#endif
 }
 PILLION_INLINE Floats negate(Floats x) {
     return of_bits(bit_xor(bits_of(x), splat_int(INT32_MIN)));

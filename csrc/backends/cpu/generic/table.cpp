@@ -4,14 +4,16 @@
 namespace pillion::cpu {
 namespace generic {
 
-void fill_ops(KernelTable&);     // ops.cpp
-void fill_matmul(KernelTable&);  // matmul.cpp
+void fill_ops(KernelTable&);         // ops.cpp
+void fill_matmul(KernelTable&);      // matmul.cpp
+void fill_attend_all(KernelTable&);  // attend_all.cpp
 
 static KernelTable make_table() {
     KernelTable t = {};
     t.name = "generic";
     fill_ops(t);
     fill_matmul(t);
+    fill_attend_all(t);
     return t;
 }
 

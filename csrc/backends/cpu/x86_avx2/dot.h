@@ -33,6 +33,8 @@ static inline Ints load_u8(const uint8_t* p) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p));
 }
 
+// Whether Dot<8> multiplies value + 128, so that its sum starts with what the 128 add.
+constexpr bool kUnsignedCodes = false;
 // 8-bit codes (value + 128) and table indices in the form that Dot<8> multiplies: here signed
 // values.
 static inline Ints eight_bits(Ints codes) {

@@ -42,6 +42,8 @@ static inline Ints load_u8(const uint8_t* p) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p));
 }
 
+// Whether Dot<8> multiplies value + 128, so that its sum starts with what the 128 add.
+constexpr bool kUnsignedCodes = true;
 // 8-bit codes (value + 128) and table indices in the form that Dot<8> multiplies: here unsigned,
 // value + 128.
 static inline Ints eight_bits(Ints codes) { return codes; }

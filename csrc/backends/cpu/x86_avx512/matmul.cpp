@@ -1,4 +1,9 @@
 // The matmuls for AVX-512 with VNNI.
+// gcc 12 warns about the deliberately undefined operand of its own masked intrinsics.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
 #include <immintrin.h>  // before the namespace opens
 
 #include "backends/cpu/kernel_table.h"
@@ -11,10 +16,14 @@ namespace pillion::cpu::x86_avx512 {
 #include "backends/cpu/body/matmul.inl"
 #include "backends/cpu/body/matmul_float.inl"
 
+// Also uses matmul.inl.
+#include "backends/cpu/body/attend_all.inl"
+
 void fill_matmul(KernelTable& table) {
     __builtin_cpu_init();
     fill_quantized(table);
     fill_float(table);
+    fill_attend_all(table);
     table.matvec_most = 9;
     // Measured on Zen 4. Other makers' processors unpack on the pipes that multiply, and groups
     // unpack again.

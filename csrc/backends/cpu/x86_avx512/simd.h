@@ -96,6 +96,9 @@ static inline Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }
 static inline Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 // c - a * b
 static inline Floats fma_minus(Floats a, Floats b, Floats c) { return _mm512_fnmadd_ps(a, b, c); }
+// a * 2^n with one rounding; n is a whole number.
+#define PILLION_TIMES_POWER 1
+static inline Floats times_power(Floats a, Floats n) { return _mm512_scalef_ps(a, n); }
 static inline Floats max(Floats a, Floats b) { return _mm512_max_ps(a, b); }
 static inline Floats min(Floats a, Floats b) { return _mm512_min_ps(a, b); }
 static inline Mask greater(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }

@@ -293,6 +293,7 @@ class Compiler {
         if (n.op == Op::centroid_head)
             op.in[3].rows = 1, op.in[3].counts = Rows_fixed;  // one order for all rows
         for (const auto& [code, k] : {std::pair(Op::argmax, 1),
+                                      {Op::attend, 2},
                                       {Op::moe_matmul, 2},
                                       {Op::centroid_head, 3}})  // ids, also after a gather
             if (n.op == code && op.in[k].layout != HTP_ABSENT) op.in[k].dtype = DType_i32;
