@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ from ..engine.slot import Slot
 from ..errors import Closed, NoSuchName
 from ..foreign_names import METHODS
 from ..held import Held
-from ..media.budget import DEFAULT, ImageTokens
+from ..media.budget import DEFAULT, ImageTokens, batch_for, checked_budget
 from ..media.media_towers import Given as GivenMmproj
 from ..media.media_towers import Towers
 from ..media.reader import MediaReader
@@ -119,6 +120,9 @@ class LLM(TextCalls, Held):
         check_seed_and_template(seed, chat_template)
         # A pair may come later, which needs an output for each draft and one more.
         options = ContextOptions(n_outputs=DRAFT_MAX + 1, collect_activations=False, **context)
+        budget = checked_budget("image_tokens", image_tokens)
+        if options.n_batch is None and mmproj is not None and mmproj is not False:
+            options = replace(options, n_batch=batch_for(path, budget))
         opened = open_slots(
             path,
             FileOptions(use_mmap, device, n_gpu_layers, strict, device_bytes, progress),
@@ -134,6 +138,7 @@ class LLM(TextCalls, Held):
             options,
             check_int("parallel", parallel, 1, PARALLEL_MAX),
             n_positions if n_positions is None else check_int("n_positions", n_positions, 1, 2**40),
+            mmproj,
         )
         self.model = opened.model
         """The open file."""
@@ -152,7 +157,8 @@ class LLM(TextCalls, Held):
             self.structured = Structured(chat, self.tokenizer, self.model.n_vocab, self.name)
             """The grammars of replies."""
             towers = Towers(self.model, mmproj, options.n_threads)
-            self.media = MediaReader(self.model, self.tokenizer, towers, image_tokens)
+            n_batch = self.engine._slots[0].n_batch
+            self.media = MediaReader(self.model, self.tokenizer, towers, budget, n_batch)
             """Reads images and sounds; `media.towers` is the mmproj file."""
             self.requests = RequestMaker(
                 self.engine,

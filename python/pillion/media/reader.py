@@ -67,16 +67,23 @@ class _Known:
 class MediaReader:
     """Reads the media of requests for one model. Threads may share it; each encodes its own.
 
-    image_tokens: the budget of images that name none. Raises `UsageError` for a wrong one.
+    image_tokens: the budget of images that name none. n_batch: rows of one run. Raises
+    `UsageError` for a wrong budget.
     """
 
     def __init__(
-        self, model: Model, tokenizer: Tokenizer, towers: Towers, image_tokens: ImageTokens
+        self,
+        model: Model,
+        tokenizer: Tokenizer,
+        towers: Towers,
+        image_tokens: ImageTokens,
+        n_batch: int,
     ) -> None:
         self.image_tokens = checked_budget("image_tokens", image_tokens)
         """The budget of images that name none."""
         self.towers = towers
         """The mmproj file."""
+        self._n_batch = n_batch
         self._model = model
         self._tokenizer = tokenizer
         self.cache = RowCache(self._add, self._drop)
@@ -138,6 +145,12 @@ class MediaReader:
         budget = budget_for(wanted, height, width)
         digest = self._digest(part.kind, pixels, height, width, budget)
         sees_itself = self._model.image_bidirectional
+        rows, columns = mmproj.image_grid(height, width, budget)
+        if sees_itself and rows * columns > self._n_batch:
+            raise MediaError(
+                f"{part.name} has {rows * columns} tokens, which this model reads in one run, but "
+                f"n_batch is {self._n_batch}: make n_batch larger, or image_tokens smaller"
+            )
         entry = lease.add(digest, lambda: mmproj.encode_image(pixels, budget), sees_itself)
         return _Known(digest, 1, 0), entry
 
