@@ -47,7 +47,7 @@ nightly: build
 lint: build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	git ls-files $(C_FILES) | grep -v -e unicode_tables.inc -e core/grids.h \
+	git ls-files $(C_FILES) | grep -v -e unicode_tables.inc -e core/grids.h -e ^third_party/ \
 	    | xargs $(BIN)/clang-format --dry-run --Werror
 	$(BIN)/mypy
 	$(BIN)/python tools/check_includes.py
@@ -55,7 +55,7 @@ lint: build
 
 tidy: build
 	@tidy=$$(command -v clang-tidy || command -v clang-tidy-14) && git ls-files 'csrc/*.cpp' \
-	    | grep -v -e backends/cpu/arm -e 'x86_.*/matmul' -e runtime_cuda \
+	    | grep -v -e backends/cpu/arm -e 'x86_.*/matmul' -e runtime_cuda -e run/decode_ \
 	    | xargs -n 1 -P $(JOBS) $$tidy -p $(BUILD) --quiet
 
 # An editable install: the Python files are used where they are, the compiled parts are built

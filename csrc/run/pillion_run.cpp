@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "pillion.h"
+#include "run/prompt_media.h"
 #include "run/run_options.h"
 
 namespace pillion::run {
@@ -36,15 +37,6 @@ void keep_standard_files_open() {
         if (fcntl(fd, F_GETFD) < 0)
             (void)!open("/dev/null",
                         fd == 0 ? O_WRONLY : O_RDONLY);  // reading and writing go on failing
-}
-
-struct Failure {
-    pillion_status status;
-    std::string sentence;
-};
-
-void check(pillion_status status) {
-    if (status != PILLION_OK) throw Failure{status, pillion_last_error()};
 }
 
 template <class T, void (*kFree)(T*)>
@@ -291,15 +283,16 @@ void generate(const Options& o, Interrupt& interrupt) {
     const Tokenizer tokenizer(shared);
     pillion_tokenizer_info info;
     check(pillion_tokenizer_get_info(shared, &info, sizeof info));
-    const std::vector<int32_t> tokens = encode(shared, prompt);
+    std::vector<int32_t> tokens = encode(shared, prompt);
+    if (!o.media.empty()) tokens = put_media(o, model.get(), shared, std::move(tokens));
     if (tokens.empty())
         throw Failure{PILLION_ERROR_INVALID_ARGUMENT,
                       "the prompt is empty, and this model puts no token in front"};
     const Context context = make_context(model.get(), o);
     const Pair pair = make_pair(context.get(), drafter.get(), o);
     const Sampler sampler = make_sampler(model.get(), o);
-    for (const int32_t token : tokens)
-        check(pillion_sampler_accept(sampler.get(), token));  // penalties see the prompt as well
+    for (const int32_t token : tokens)  // penalties see the prompt as well, but for rows of media
+        if (token >= 0) check(pillion_sampler_accept(sampler.get(), token));
     struct Protected {  // the context must outlive every cancel
         Interrupt& interrupt;
         ~Protected() { interrupt.protect(nullptr); }

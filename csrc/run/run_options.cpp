@@ -52,6 +52,7 @@ const std::string& named(const std::string& name, const std::string& text) {
     return text;
 }
 
+constexpr size_t kMediaMost = 16;
 constexpr int kMost = std::numeric_limits<int32_t>::max();
 using Text = const std::string&;
 
@@ -70,6 +71,14 @@ const Option kOptions[] = {
      [](Options& o, Text, Text v) { o.prompt = v, o.has_prompt = true; }},
     {"-f", "--file", "FILE", "read the prompt from a file; - is stdin",
      [](Options& o, Text n, Text v) { o.file = named(n, v), o.has_file = true; }},
+    {"", "--image", "FILE", "a picture, for the next <|image|> of the prompt; needs --mmproj",
+     [](Options& o, Text n, Text v) { o.media.push_back({true, named(n, v)}); }},
+    {"", "--audio", "FILE", "a sound, for the next <|audio|>; needs --mmproj",
+     [](Options& o, Text n, Text v) { o.media.push_back({false, named(n, v)}); }},
+    {"", "--mmproj", "FILE", "the model's towers, which encode pictures and sounds",
+     [](Options& o, Text n, Text v) { o.mmproj = named(n, v); }},
+    {"", "--image-tokens", "N", "most tokens of a picture, 1 to 1120; 280 by default",
+     [](Options& o, Text n, Text v) { o.image_tokens = int(whole(n, v, 1, 1120)); }},
     {"-n", "--n-predict", "N", "most tokens to write; -1: until the model ends",
      [](Options& o, Text n, Text v) { o.n_predict = int(whole(n, v, -1, kMost)); }},
     {"-c", "--ctx-size", "N", "positions of the context; 0: the model's, at most 4096",
@@ -170,6 +179,12 @@ Options read_options(int argc, char** argv) {
         throw UsageError("give the prompt with -p or with -f, not both");
     if (!o.has_prompt && !o.has_file)
         throw UsageError("no prompt: give one with -p TEXT or -f FILE");
+    if (!o.media.empty() && o.mmproj.empty())
+        throw UsageError((o.media[0].is_image ? "--image " : "--audio ") + o.media[0].path +
+                         " needs the model's towers: give their file with --mmproj FILE");
+    if (o.media.size() > kMediaMost)
+        throw UsageError(std::to_string(o.media.size()) + " media: a prompt has at most " +
+                         std::to_string(kMediaMost));
     return o;
 }
 

@@ -6,10 +6,16 @@
 
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace pillion::run {
 
 struct UsageError : std::runtime_error { using std::runtime_error::runtime_error; };
+
+struct Medium {  // a file that the prompt shows or plays
+    bool is_image;
+    std::string path;
+};
 
 struct Options {
     std::string model, drafter = "none", prompt, file;
@@ -19,6 +25,9 @@ struct Options {
     int n_predict = -1, n_ctx = 0, n_threads = 0, n_batch = 0, n_gpu_layers = -1;
     double temperature = NAN, top_k = NAN, top_p = NAN, min_p = NAN,
            repeat_penalty = NAN;  // NAN: what the file recommends
+    std::vector<Medium> media;
+    std::string mmproj;
+    int image_tokens = 280;
     double p_min = 0;
     int64_t seed = -1;
     bool has_prompt = false, has_file = false, dense_head = false, no_mmap = false, strict = false,

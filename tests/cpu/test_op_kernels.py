@@ -662,6 +662,37 @@ def store_requests():
     return out
 
 
+def sound_requests():
+    """The kernels of the audio encoder and activations alone; op_texts.py has their values in
+    float64."""
+    out = []
+    for n in (1, 3, 8, 16, 17, 33, 100, 1024):
+        r = rng("sound", n)
+        x = r.standard_normal(n, np.float32) * 5
+        for kind in (0, 1, 2):
+            out.append((f"activation {kind} {n}", (15, [n, kind], [x])))
+        out.append((f"sigmoid glu {n}", (7, [n, 2, n % 2], [x, x[::-1]])))
+        for taps in (1, 2, 5, 16):
+            rows = r.standard_normal((2, taps, n), np.float32)
+            out.append((f"weigh_rows {n} {taps}", (16, [n, taps], [*rows])))
+        for window in (1, 2, 11, 12, 13, 64):
+            arrays = [[50.0]] + [
+                r.standard_normal(k * n, np.float32) for k in (1, 1, *[window] * 3)
+            ]
+            out.append((f"attend_local {n} {window}", (18, [n, window], arrays)))
+    for bands, before, after in ((1, 1, 1), (2, 3, 7), (9, 1, 128), (7, 16, 33), (16, 128, 32)):
+        r = rng("conv", bands, before, after)
+        shapes = [*[(2 * bands + 1) * before] * 3, 9 * before * after, after]
+        arrays = [[1e-6]] + [r.standard_normal(n, np.float32) for n in shapes]
+        named = (f"conv_row {bands} {before} {after}", (17, [bands, before, after], arrays))
+        out.append(named)
+    # What is no number shows.
+    bad = [[1e-6]] + [np.ones(n, np.float32) for n in (3, 3, 3, 9 * 5, 5)]
+    bad[2][1] = np.nan
+    out.append(("conv_row of NaN", (17, [1, 1, 5], bad)))
+    return out
+
+
 # ---- tests ----
 
 
@@ -686,6 +717,26 @@ def test_rows_arm(emulated, rows_of_reference):
     assert emulated.tables == ["arm_i8mm", "arm_dotprod", "generic"]
     for table in emulated.tables:
         compare(named, emulated.run(table, [r for _, r, _ in named]), want, table)
+
+
+@pytest.fixture(scope="session")
+def sounds_of_reference(native):
+    named = sound_requests()
+    want = native.run("generic", [r for _, r in named])
+    assert np.isnan(floats(want[-1])).all() and all(np.isfinite(floats(a)).all() for a in want[:-1])
+    return named, want
+
+
+def test_sounds_tables_equal(native, sounds_of_reference):
+    named, want = sounds_of_reference
+    for table in native.tables:
+        compare(named, native.run(table, [r for _, r in named]), want, table)
+
+
+def test_sounds_arm(emulated, sounds_of_reference):
+    named, want = sounds_of_reference
+    for table in emulated.tables:
+        compare(named, emulated.run(table, [r for _, r in named]), want, table)
 
 
 def test_exp(native):

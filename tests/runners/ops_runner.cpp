@@ -143,6 +143,28 @@ void attend(const KernelTable& t, Request r, Answer& out) {
     out.put(v.data, v.size);
 }
 
+// bands, in, out | eps x[3][2 * bands + 1][in] weight norm
+void conv_row(const KernelTable& t, Request& r, Answer& out) {
+    const int bands = r.ints[0], in = r.ints[1], n = r.ints[2], width = (2 * bands + 1) * in;
+    const float eps = *r.take(1);
+    Row a(width, r.take(width)), b(width, r.take(width)), c(width, r.take(width));
+    Row weight(9 * in * n, r.take(9 * in * n)), norm(n, r.take(n)), y(bands * n);
+    t.conv_row(
+        {{a.data(), b.data(), c.data()}, weight.data(), norm.data(), in, n, bands, eps, y.data()});
+    out.put(y);
+}
+
+// head_dim, n | softcap q q_scale k[n] v[n] relative[n]
+void attend_local(const KernelTable& t, Request& r, Answer& out) {
+    const int dim = r.ints[0], n = r.ints[1];
+    const float softcap = *r.take(1);
+    Row q(dim, r.take(dim)), scale(dim, r.take(dim)), k(n * dim, r.take(n * dim)),
+        v(n * dim, r.take(n * dim)), relative(n * dim, r.take(n * dim)), y(dim);
+    t.attend_local({q.data(), scale.data(), k.data(), v.data(), dim, dim, relative.data(), dim, n,
+                    dim, softcap, y.data()});
+    out.put(y);
+}
+
 void answer(const KernelTable& t, int op, int n_ints, Request r, Answer& out) {
     const int n = r.ints[0], flag = n_ints > 1 ? r.ints[1] : 0;
     switch (op) {
@@ -236,6 +258,24 @@ void answer(const KernelTable& t, int op, int n_ints, Request r, Answer& out) {
             out.put(m), out.put(l), out.put(o);
             break;
         }
+        case 15: {  // glu without up   n, kind | x
+            Row x(n, r.take(n)), y(n);
+            t.glu(x.data(), nullptr, y.data(), n, GluKind(flag));
+            out.put(y);
+            break;
+        }
+        case 16: {  // weigh_rows   n, taps | x[taps][n] w[taps][n]
+            std::vector<Row> rows;
+            std::vector<const float*> x;
+            for (int i = 0; i < flag; i++) rows.emplace_back(n, r.take(n));
+            for (Row& row : rows) x.push_back(row.data());
+            Row w(flag * n, r.take(flag * n)), y(n);
+            t.weigh_rows(x.data(), w.data(), flag, y.data(), n);
+            out.put(y);
+            break;
+        }
+        case 17: conv_row(t, r, out); break;
+        case 18: attend_local(t, r, out); break;
         default: fprintf(stderr, "op %d?\n", op), exit(2);
     }
 }

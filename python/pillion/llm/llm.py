@@ -138,6 +138,7 @@ class LLM(TextCalls, Held):
             options,
             check_int("parallel", parallel, 1, PARALLEL_MAX),
             n_positions if n_positions is None else check_int("n_positions", n_positions, 1, 2**40),
+            mmproj,
         )
         self.model = opened.model
         """The open file."""
