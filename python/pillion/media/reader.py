@@ -7,11 +7,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
 from .._locks import ForkLock
-from ..errors import MediaError
+from ..errors import Closed, MediaError
 from ..mmproj import Mmproj
 from ..model import Model
 from ..tokenizer import Tokenizer
@@ -88,8 +89,8 @@ class MediaReader:
         self._n_batch = n_batch
         self._model = model
         self._tokenizer = tokenizer
-        self.cache = RowCache(self._add, self._drop)
-        """The rows that the model has."""
+        self.cache = _cache_of(model)
+        """The rows that the model has, shared by all who read media for it."""
         self._seen: OrderedDict[tuple[Any, ...], _Known] = OrderedDict()
         self._lock = ForkLock()
 
@@ -180,19 +181,34 @@ class MediaReader:
         head.update(np.ascontiguousarray(values).data)
         return head.digest()
 
-    # ---- the model ----
-
-    def _add(self, rows: Rows, digest: bytes, sees_itself: bool) -> int:
-        return self._model.add_media(rows, digest, bidirectional=sees_itself)
-
-    def _drop(self, first: int) -> None:
-        if not self._model.closed:
-            self._model.drop_media(first)
-
     def close(self) -> None:
         """Drops all rows and frees the towers."""
         self.cache.clear()
         self.towers.close()
+
+
+_caches: WeakKeyDictionary[Model, RowCache] = WeakKeyDictionary()
+
+
+def _cache_of(model: Model) -> RowCache:
+    """The one cache of a model, which several LLMs may stand on."""
+    found = _caches.get(model)
+    if found is None:
+        known = ref(model)  # the cache must not keep it
+
+        def add(rows: Rows, digest: bytes, sees_itself: bool) -> int:
+            there = known()
+            if there is None:
+                raise Closed("this model is closed")
+            return there.add_media(rows, digest, bidirectional=sees_itself)
+
+        def drop(first: int) -> None:
+            there = known()
+            if there is not None and not there.closed:
+                there.drop_media(first)
+
+        found = _caches.setdefault(model, RowCache(add, drop))
+    return found
 
 
 def _heard_pieces(mmproj: Mmproj, part: MediaPart, samples: Any) -> list[Any]:
