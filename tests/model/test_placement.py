@@ -333,7 +333,10 @@ def test_towers_count_where_memory_is_shared(pillion, tiny_target, monkeypatch):
 
     every = layers("auto")
     real = placement.device
-    shared = lambda name: {**real(name), "memory": {**real(name)["memory"], "unified": True}}  # noqa: E731
+
+    def shared(name):
+        return {**real(name), "memory": {**real(name)["memory"], "unified": True}}
+
     monkeypatch.setattr(placement, "device", shared)
     with pillion.Mmproj(models.TINY_MMPROJ) as towers:
         fewer = {layers("auto"), layers(str(models.TINY_MMPROJ)), layers(towers)}
