@@ -15,8 +15,7 @@ void write_patches(const uint8_t* rgb, int height, int width, int side, float by
 
 void write_places(int rows, int cols, int32_t first, int32_t* x, int32_t* y, int32_t* first_y) {
     for (int row = 0; row < rows; row++)
-        for (int col = 0; col < cols; col++)
-            *x++ = col, *y++ = row, *first_y++ = first + row;
+        for (int col = 0; col < cols; col++) *x++ = col, *y++ = row, *first_y++ = first + row;
 }
 
 void write_groups(const ImageGrid& grid, int pool, int32_t* out) {
@@ -24,8 +23,7 @@ void write_groups(const ImageGrid& grid, int pool, int32_t* out) {
     for (int row = 0; row < grid.rows; row++)
         for (int col = 0; col < grid.cols; col++)
             for (int y = 0; y < pool; y++)
-                for (int x = 0; x < pool; x++)
-                    *out++ = (row * pool + y) * cols + col * pool + x;
+                for (int x = 0; x < pool; x++) *out++ = (row * pool + y) * cols + col * pool + x;
 }
 
 }  // namespace pillion

@@ -12,6 +12,8 @@ namespace {
 constexpr int kWidthMax = 1 << 16, kLayersMax = 1024, kHeadsMax = 1024, kPatchMax = 256;
 // Every released Gemma 4 pools 3 x 3 patches; the converter writes no key for it.
 constexpr int kPool = 3;
+// So that a picture of the most tokens stays within what resize.h takes.
+constexpr int kUnitMax = 128;
 
 class Reader {
   public:
@@ -69,6 +71,11 @@ VisionParams read_vision(const GgufFile& file) {
     v.n_embd_out = r.number("projection_dim", 1, kWidthMax);
     v.patch = r.number("patch_size", 1, kPatchMax);
     v.pool = r.number_or("projector.scale_factor", kPool, 1, 16);
+    if (v.unit() > kUnitMax)
+        file.fail(Status::file_corrupt,
+                  "patches of %d and a pooling of %d make %d pixels a token, "
+                  "at most %d are supported",
+                  v.patch, v.pool, v.unit(), kUnitMax);
     if (v.kind == VisionKind::gemma4uv) return v;
     v.n_embd = r.number("embedding_length", 1, kWidthMax);
     v.n_ff = r.number("feed_forward_length", 1, 4 * kWidthMax);

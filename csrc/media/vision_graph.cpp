@@ -17,8 +17,8 @@ class VisionGraph {
         const Value patches = g_.input(in_.patches, "patches");
         const Value tokens =
             p_.kind == VisionKind::gemma4v ? encode(patches) : encode_plainly(patches);
-        const Value rows = g_.matmul(weight(w_.input_projection),
-                                     g_.norm(tokens, kNone, kProjectionEps));
+        const Value rows =
+            g_.matmul(weight(w_.input_projection), g_.norm(tokens, kNone, kProjectionEps));
         g_.output(rows, in_.rows, "rows");
         return std::move(g_);
     }

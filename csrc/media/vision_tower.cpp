@@ -46,9 +46,8 @@ struct VisionTower::Machine {
                    .value_or_throw("vision tower");
     }
     Tensor add(Backend& backend, DType dtype, int64_t width, int rows) {
-        buffers.push_back(
-            backend.allocate(size_t(width) * size_t(rows) * 4, BufferKind::state)
-                .value_or_throw("vision tower"));
+        buffers.push_back(backend.allocate(size_t(width) * size_t(rows) * 4, BufferKind::state)
+                              .value_or_throw("vision tower"));
         return {dtype, Layout::rows, width, rows, 1, buffers.back().get(), 0};
     }
     template <class T>
@@ -95,14 +94,12 @@ void VisionTower::encode(const uint8_t* rgb, int64_t height, int64_t width, cons
     run(*machines_.back(), resized.data(), grid, out);
 }
 
-void VisionTower::run(Machine& m, const uint8_t* resized, const ImageGrid& grid,
-                      float* out) const {
+void VisionTower::run(Machine& m, const uint8_t* resized, const ImageGrid& grid, float* out) const {
     const bool pools = p_.kind == VisionKind::gemma4v;
     const int unit = p_.unit(), side = pools ? p_.patch : unit, pool = pools ? p_.pool : 1;
     // gemma4v reads values of -1 .. 1, gemma4uv of 0 .. 1.
-    write_patches(resized, grid.rows * unit, grid.cols * unit, side,
-                  (pools ? 2.0f : 1.0f) / 255.0f, pools ? -1.0f : 0.0f,
-                  Machine::words<float>(m.in.patches));
+    write_patches(resized, grid.rows * unit, grid.cols * unit, side, (pools ? 2.0f : 1.0f) / 255.0f,
+                  pools ? -1.0f : 0.0f, Machine::words<float>(m.in.patches));
     write_places(grid.rows * pool, grid.cols * pool, int32_t(weights_.n_positions),
                  Machine::words<int32_t>(m.in.x), Machine::words<int32_t>(m.in.y),
                  Machine::words<int32_t>(m.in.position_y));

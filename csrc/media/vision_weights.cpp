@@ -48,7 +48,8 @@ void list_layer(TowerTensors& f, const VisionParams& p, VisionLayer& l, const st
 void list_positions(TowerTensors& f, VisionWeights& w, int64_t width) {
     const char* name = "v.position_embd.weight";
     const GgufTensor* t = f.find(name);
-    w.n_positions = t ? t->dims[1] : 1;
+    // Ids of its rows are 32 bits.
+    w.n_positions = t && t->dims[1] < 1 << 24 ? t->dims[1] : 1;
     f.table(w.position_embd, name, {width, w.n_positions, 2});
 }
 

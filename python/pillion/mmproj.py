@@ -42,8 +42,8 @@ class Mmproj(Handle):
 
     def describe(self) -> dict[str, Any]:
         """Returns what it holds: {"path", "n_embd", "vision", "audio", "file_bytes", "n_threads",
-        "tensor_types"}. "vision" and "audio" are None where it has no such tower, else {"projector",
-        "n_embd", "n_ff", "n_layers", "n_heads", "file_bytes" …}."""
+        "tensor_types"}. "vision" and "audio" are None where it has no such tower, else
+        {"projector", "n_embd", "n_ff", "n_layers", "n_heads", "file_bytes" …}."""
         found: dict[str, Any] = read_json(
             lambda out, capacity, needed: lib.pillion_mmproj_json(self._c, out, capacity, needed)
         )

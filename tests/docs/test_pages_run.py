@@ -17,6 +17,7 @@ PAGES = {
     "docs/index.md": 1,
     "docs/quickstart.md": 3,
     "docs/mmproj.md": 1,
+    "docs/towers.md": 1,
     "docs/structured_output.md": 3,
     "docs/saved_state.md": 3,
     "docs/langchain.md": 3,

@@ -1,4 +1,4 @@
-"""The vision tower of an mmproj file: rows beside those of transformers, grids, threads, cancels."""
+"""The vision tower of an mmproj file: rows beside those of transformers, grids, threads."""
 
 import threading
 

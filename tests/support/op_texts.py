@@ -262,6 +262,8 @@ def attend_all(case):
         want[head] = w @ values / total
         size = (np.abs(one) @ np.abs(keys).T).max() * scale
         bound[head] = oc.attention_tolerance(dim, size, np.abs(values).max())
+        if p["int8"]:  # powers of 2 within 1.1e-4, above and below the fraction, and their products
+            bound[head] += 4e-4 * np.abs(values).max()
         if p["int8"]:  # half a code of the largest weight of 32
             padded = np.pad(w, ((0, 0), (0, -n % 32))).reshape(n, -1, 32)
             top = np.repeat(padded.max(2, keepdims=True), 32, axis=2).reshape(n, -1)[:, :n]

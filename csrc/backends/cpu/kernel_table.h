@@ -108,10 +108,11 @@ struct AttendArgs {
 
 // 32 query vectors of one head over n positions, with int8 products (body/attend_all.inl):
 //   o[d][query] = sum over p of softmax(q . k_p * scale) * v_p[d]
+// keys and the queries' codes come from quantize_row, values from quantize.
 struct AttendAllArgs {
     // codes + 128 of the queries, as a panel of 8-bit codes: [dims / 4][kPanel][4]
     const uint8_t* q;
-    const float* q_scale;  // [kPanel] a query's own scale times that of the scores
+    const float* q_scale;  // [kPanel] a query's own scale times that of the scores times log2(e)
     int dims;              // head_dim, rounded up to a multiple of 32; what is added is zero
     const ActBlock* keys;  // [n][dims / 32]; the blocks of a key have one scale
     int n;
@@ -148,7 +149,8 @@ struct KernelTable {
     int matvec_group[kFormats];
     // Quantizes one column of floats into blocks act[b * stride], b < inputs / 32.
     void (*quantize)(const float* x, int inputs, ActBlock* act, ptrdiff_t stride);
-    // As quantize, with one scale for the whole column: act[inputs / 32].
+    // As quantize, with one scale for the whole column; act[0] has the zero8 of all. act: [inputs /
+    // 32].
     void (*quantize_row)(const float* x, int inputs, ActBlock* act);
     void (*attend_all)(const AttendAllArgs&);
     // Runs the dot products of the matmuls at full speed, without reading memory: `rounds` times a

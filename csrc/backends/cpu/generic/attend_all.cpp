@@ -6,7 +6,14 @@
 
 namespace pillion::cpu::generic {
 
-float exp(float x);  // ops.cpp
+static float power(float x) {
+    if (x != x) return x;
+    x = -125.0f > x ? -125.0f : x;
+    const float n = (x + 12582912.0f) - 12582912.0f, r = x - n;
+    float p = fmaf(0.055008933f, r, 0.24221097f);
+    p = fmaf(p, r, 0.6932829f);
+    return fmaf(p, r, 1.0f) * float_of_bits(uint32_t(int(n) + 127) << 23);
+}
 
 static int code_of(const AttendAllArgs& a, int query, int input) {
     return int(a.q[input / 4 * kPlaneBytes + 4 * query + input % 4]) - 128;
@@ -31,11 +38,11 @@ static void add_block(const AttendAllArgs& a, int query, int first, State& state
     const float t = top * scale, both = state.m > t ? state.m : t;
     int32_t code[32];
     for (int p = 0; p < count; p++) {
-        const float e = exp(fmaf(s[p], scale, -t));
+        const float e = power(fmaf(s[p], scale, -t));
         sum += e;
         code[p] = e == e ? int32_t(rintf(e * 255.0f)) : 0;
     }
-    const float old = exp(state.m - both), now = exp(t - both);
+    const float old = power(state.m - both), now = power(t - both);
     state.m = both;
     state.l = fmaf(sum, now, state.l * old);
     const float weight = now * (1.0f / 255.0f);
@@ -72,6 +79,7 @@ static void quantize_row(const float* x, int inputs, ActBlock* act) {
             sum[i / 16] += act[b].q[i];
         }
         act_finish(act[b], top, sum[0], sum[1]);
+        if (b > 0) act[0].zero8 += act[b].zero8;
     }
 }
 

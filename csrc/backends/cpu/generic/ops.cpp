@@ -19,8 +19,7 @@ static float power_of_two(int n) {
     return float_of_bits(uint32_t(n + 127) << 23);
 }  // -126 <= n <= 127
 
-float exp(float x);  // also of attend_all.cpp
-float exp(float x) {
+static float exp(float x) {
     if (x != x) return x;
     x = larger(-104.0f, smaller(89.0f, x));
     const float n = fmaf(x, 1.44269502f, 12582912.0f) - 12582912.0f;

@@ -21,6 +21,8 @@ namespace {
 // The scores of kMatmulColumns queries over a split are 128 KB: they stay in the second cache.
 constexpr int kSplit = 512;
 
+constexpr float kLog2E = 1.44269504f;
+
 int up32(int n) { return (n + 31) / 32 * 32; }
 size_t up64(size_t n) { return (n + 63) / 64 * 64; }
 
@@ -200,7 +202,7 @@ class Int8Step final : public TileStep {
             if (c >= count) continue;
             memcpy(row, a_.q.row(begin + c) + column, size_t(dim) * 4);
             a_.table.quantize_row(row, dims, blocks);
-            scale[c] = blocks[0].d * a_.p.scale;
+            scale[c] = blocks[0].d * (a_.p.scale * kLog2E);
             for (int j = 0; j < dims / 4; j++) {
                 uint32_t four;
                 memcpy(&four, blocks[j / 8].q + j % 8 * 4, 4);
