@@ -68,8 +68,8 @@ class _Known:
 class MediaReader:
     """Reads the media of requests for one model. Threads may share it; each encodes its own.
 
-    image_tokens: the budget of images that name none. n_batch: rows of one run. Raises
-    `UsageError` for a wrong budget.
+    image_tokens: the budget of images that name none; None: what the mmproj file says. n_batch:
+    rows of one run. Raises `UsageError` for a wrong budget.
     """
 
     def __init__(
@@ -77,11 +77,13 @@ class MediaReader:
         model: Model,
         tokenizer: Tokenizer,
         towers: Towers,
-        image_tokens: ImageTokens,
+        image_tokens: ImageTokens | None,
         n_batch: int,
     ) -> None:
-        self.image_tokens = checked_budget("image_tokens", image_tokens)
-        """The budget of images that name none."""
+        self.image_tokens = (
+            None if image_tokens is None else checked_budget("image_tokens", image_tokens)
+        )
+        """The budget of images that name none; None: what the mmproj file says."""
         self.towers = towers
         """The mmproj file."""
         self._n_batch = n_batch
@@ -116,7 +118,11 @@ class MediaReader:
 
     def _read_one(self, lease: Lease, mmproj: Mmproj, part: MediaPart, files: bool) -> Medium:
         source = part.loaded(files)
-        budget = self.image_tokens if part.image_tokens is None else part.image_tokens
+        budget = next(
+            one
+            for one in (part.image_tokens, self.image_tokens, mmproj.image_tokens)
+            if one is not None
+        )
         key: tuple[Any, ...] | None = None
         if isinstance(source, bytes):
             key = (hashlib.sha256(source).digest(), part.kind, budget)
