@@ -17,9 +17,9 @@ constexpr int kImageTokensMax = 1120;
 
 struct VisionParams {
     VisionKind kind = VisionKind::none;
-    int n_embd_out = 0;  // projection_dim: width of a soft row, the target's n_embd
-    int patch = 0;       // pixels of a patch's side
-    int pool = 0;        // patches of a soft token's side
+    int n_embd_out = 0;    // projection_dim: width of a soft row, the target's n_embd
+    int patch = 0;         // pixels of a patch's side
+    int pool = 0;          // patches of a soft token's side
     int image_tokens = 0;  // most soft tokens of an image, unless somebody asks for another number
     int n_embd = 0, n_ff = 0, n_layers = 0, n_heads = 0, head_dim = 0;  // gemma4uv: 0
     float eps = 0;
