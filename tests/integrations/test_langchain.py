@@ -430,7 +430,7 @@ def test_pictures_and_sounds(pillion):
         {"type": "image_url", "image_url": url},
         {"type": "audio", "base64": data[SEVEN_WAV], "mime_type": "audio/wav"},
     ]
-    with pillion.LLM(TINY_TARGET, n_ctx=512, image_tokens=70) as llm:
+    with pillion.LLM(TINY_TARGET, n_ctx=512) as llm:
         chat = ChatPillion(llm=llm, temperature=0, max_tokens=8)
         for part in parts:
             assert chat.invoke([HumanMessage([part])]).content == "seven"

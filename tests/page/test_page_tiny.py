@@ -24,7 +24,7 @@ def url(pillion):
     from pillion.models import TINY_ASSISTANT, TINY_TARGET
     from pillion.server import create_app
 
-    with pillion.LLM(TINY_TARGET, drafter=TINY_ASSISTANT, image_tokens=70) as llm:
+    with pillion.LLM(TINY_TARGET, drafter=TINY_ASSISTANT) as llm:
         with served(create_app(llm)) as address:
             yield address
 

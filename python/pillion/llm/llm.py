@@ -24,7 +24,7 @@ from ..engine.slot import Slot
 from ..errors import Closed, NoSuchName
 from ..foreign_names import METHODS
 from ..held import Held
-from ..media.budget import DEFAULT, ImageTokens, batch_for, checked_budget
+from ..media.budget import ImageTokens, batch_for, checked_budget
 from ..media.media_towers import Given as GivenMmproj
 from ..media.media_towers import Towers
 from ..media.reader import MediaReader
@@ -75,7 +75,8 @@ class LLM(TextCalls, Held):
     mmproj: what sees and hears: "auto": the mmproj file beside the model, if there is exactly one.
     A path or a `Mmproj`. None or False: nothing. It is opened when the first image or sound comes.
     image_tokens: the most tokens of an image: 70, 140, 280, 560, 1120, or "auto": as many as its
-    pixels need. A content part may have its own (docs/images_and_sound.md).
+    pixels need. None: what the mmproj file says, which is 280 for the released models. A content
+    part may have its own (docs/images_and_sound.md).
     draft_device: where the drafter runs. "auto": on the model's device; for a model on the Hexagon
     NPU on the CPU.
     parallel: how many answers are written at the same time, 1 to 64. One run has the rounds and
@@ -110,7 +111,7 @@ class LLM(TextCalls, Held):
         draft_sampling: str = "greedy",
         draft_device: str = "auto",
         mmproj: GivenMmproj = "auto",
-        image_tokens: ImageTokens = DEFAULT,
+        image_tokens: ImageTokens | None = None,
         parallel: int = 1,
         n_positions: int | None = None,
         **context: Unpack[LLMContextKeywords],
@@ -120,7 +121,7 @@ class LLM(TextCalls, Held):
         check_seed_and_template(seed, chat_template)
         # A pair may come later, which needs an output for each draft and one more.
         options = ContextOptions(n_outputs=DRAFT_MAX + 1, collect_activations=False, **context)
-        budget = checked_budget("image_tokens", image_tokens)
+        budget = None if image_tokens is None else checked_budget("image_tokens", image_tokens)
         if options.n_batch is None and mmproj is not None and mmproj is not False:
             options = replace(options, n_batch=batch_for(path, budget))
         opened = open_slots(

@@ -13,7 +13,6 @@ from ..model import Model
 BUDGETS: Final = (70, 140, 280, 560, 1120)
 """What the models were trained for."""
 AUTO: Final = "auto"
-DEFAULT: Final = 280
 SIDE: Final = 48
 """Pixels of the square that one soft token shows: 3 x 3 patches of 16."""
 
@@ -32,11 +31,13 @@ def checked_budget(name: str, value: Any) -> ImageTokens:
     return int(value)
 
 
-def batch_for(model: Model | str, image_tokens: ImageTokens) -> int | None:
+def batch_for(model: Model | str, image_tokens: ImageTokens | None) -> int | None:
     """Rows of one run that images of this budget need; None: the default has room for them.
 
     Where the rows of an image see one another, one run reads all of them.
     """
+    if image_tokens is None:
+        return None
     most = BUDGETS[-1] if isinstance(image_tokens, str) else image_tokens
     if most <= _DEFAULT_BATCH:
         return None
