@@ -16,6 +16,7 @@ PROGRAMS = {
     "fuzz_model": ("--runs", "80"),
     "fuzz_abi": ("--runs", "400"),
     "fuzz_kv_rewind": ("--runs", "60"),
+    "fuzz_mmproj": ("--runs", "300"),
     "fuzz_quantize": ("--runs", "150"),
     "fuzz_state": ("--runs", "600"),
     "fuzz_split": ("--runs", "100"),

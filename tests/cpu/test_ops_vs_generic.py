@@ -163,6 +163,21 @@ def test_picks_are_embedded(out):
             )
 
 
+@pytest.mark.parametrize("dtype, out, inputs", [("q8_0", 100, 64), ("f32", 33, 20)])
+def test_a_product_of_more_rows_than_a_text_has(dtype, out, inputs):
+    """An image's: panels and columns are cut in another way. The bits of runs of few rows."""
+    r, n = oc.rng("many rows", dtype), 1000
+    w = oc.Weight(dtype, inputs, out)
+    x = r.standard_normal((n, inputs), np.float32)
+    pieces = [
+        run_op("matmul", REFERENCE, {"weight": w, "x": x[i : i + 50]}) for i in range(0, n, 50)
+    ]
+    want = np.concatenate([piece["y"] for piece in pieces])
+    for table, threads, rows in itertools.product(TABLES, oc.THREADS, (513, n)):
+        got = run_op("matmul", table, {"weight": w, "x": x[:rows]}, threads=threads)["y"]
+        assert same(got, want[:rows]), (table, threads, rows)
+
+
 # ---- several matmuls ----
 
 

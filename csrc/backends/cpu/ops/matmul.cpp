@@ -186,6 +186,7 @@ class MatmulStep final : public CpuStep {
     int chunks(const RunInfo& run) const override {
         const int columns = run.count(rows_);
         if (columns == 0) return 0;
+        if (columns > kManyColumns) return panel_groups() * column_groups(columns);
         if (n_threads_ == 1 || bytes_ * size_t(columns < 8 ? 1 : columns / 4) < kSerialBytes)
             return 1;
         const size_t threads = size_t(n_threads_), chunk = chunk_bytes(columns);
@@ -198,19 +199,44 @@ class MatmulStep final : public CpuStep {
     }
 
     void run(const RunInfo& run, int chunk, int) const override {
-        const int n = chunks(run), columns = run.count(rows_);
+        const int columns = run.count(rows_);
+        if (columns <= kManyColumns) return multiply_part(chunk, chunks(run), 0, columns);
+        const int groups = column_groups(columns), tiles = n_tiles(columns), at = chunk % groups;
+        const int first = tiles * at / groups * kMatmulColumns,
+                  last = tiles * (at + 1) / groups * kMatmulColumns;
+        multiply_part(chunk / groups, panel_groups(), first, last < columns ? last : columns);
+    }
+
+  private:
+    // The activations of so many columns do not fit the second cache: reading them once a panel
+    // would wait for memory. Instead so many panels as fit there meet all columns, tile by tile,
+    // and chunks are tiles. Runs of text have fewer columns.
+    static constexpr int kManyColumns = 512;
+    static constexpr size_t kGroupBytes = 512 << 10;
+    static int n_tiles(int columns) { return (columns + kMatmulColumns - 1) / kMatmulColumns; }
+    int panel_groups() const {
+        const size_t n = (bytes_ + kGroupBytes - 1) / kGroupBytes;
+        return int(n < size_t(n_panels_) ? n : size_t(n_panels_));
+    }
+    // So many that the threads finish together.
+    int column_groups(int columns) const {
+        const int wanted = (16 * n_threads_ + panel_groups() - 1) / panel_groups();
+        return wanted < n_tiles(columns) ? wanted : n_tiles(columns);
+    }
+
+    // Part `part` of n equal ones of all panels, columns [first, last).
+    void multiply_part(int part, int n, int first, int last) const {
         // NOLINTNEXTLINE(clang-analyzer-core.DivideZero): a step without chunks is not run
-        int begin = int(int64_t(n_panels_) * chunk / n),
-            end = int(int64_t(n_panels_) * (chunk + 1) / n);
+        int begin = int(int64_t(n_panels_) * part / n),
+            end = int(int64_t(n_panels_) * (part + 1) / n);
         for (const MatmulOutput& o : outputs_) {
             const int panels = o.matrix.n_panels();
             if (begin < panels && end > 0)
-                multiply_rows(o, begin < 0 ? 0 : begin, end < panels ? end : panels, columns);
+                multiply_rows(o, begin < 0 ? 0 : begin, end < panels ? end : panels, first, last);
             begin -= panels, end -= panels;
         }
     }
 
-  private:
     static constexpr size_t kSerialBytes = 24 << 10, kLevelBytes = 4 << 20,
                             kChunksPerThreadMax = 64;
     static size_t chunk_bytes(int columns) {
@@ -219,11 +245,12 @@ class MatmulStep final : public CpuStep {
                                            : (4 << 20) / size_t(columns);
     }
 
-    void multiply_rows(const MatmulOutput& o, int begin, int end, int columns) const {
+    // first: a multiple of kMatmulColumns.
+    void multiply_rows(const MatmulOutput& o, int begin, int end, int first, int last) const {
         const float* x[kMatmulColumns];
         float* out[kMatmulColumns];
-        for (int c = 0; c < columns; c += kMatmulColumns) {
-            const int n = columns - c < kMatmulColumns ? columns - c : kMatmulColumns;
+        for (int c = first; c < last; c += kMatmulColumns) {
+            const int n = last - c < kMatmulColumns ? last - c : kMatmulColumns;
             for (int i = 0; i < n; i++) x[i] = x_.row(c + i), out[i] = o.out.row(c + i);
             multiply(table_, o.matrix, begin, end,
                      act_ ? act_ + ptrdiff_t(c) * (o.matrix.inputs / 32) : nullptr, x, n, out);
