@@ -801,12 +801,14 @@ pillion_status pillion_mmproj_open(const char* path, int32_t n_threads, pillion_
 void pillion_mmproj_free(pillion_mmproj* mmproj);
 /* {"path", "n_embd" (width of a row: the target's n_embd), "vision": {"projector", "n_embd",
  * "n_ff", "n_layers", "n_heads", "head_dim", "patch", "pool", "unit" (pixels of a soft token's
- * side), "tokens_max", "file_bytes"} or null, "audio": {"projector", "n_embd", "n_ff", "n_layers",
- * "n_heads", "n_mel", "file_bytes"} or null, "file_bytes", "n_threads", "tensor_types"} */
+ * side), "image_tokens" (the most of an image by default), "tokens_max", "file_bytes"} or null,
+ * "audio": {"projector", "n_embd", "n_ff", "n_layers", "n_heads", "n_mel", "file_bytes"} or null,
+ * "file_bytes", "n_threads", "tensor_types"} */
 pillion_status pillion_mmproj_json(const pillion_mmproj* mmproj, char* out, size_t capacity,
                                    size_t* needed);
 /* The grid of soft tokens that an image becomes: rows * cols is at most n_tokens. height, width:
- * pixels. n_tokens: 1 .. 1120; the model was trained with 70, 140, 280, 560 and 1120.
+ * pixels. n_tokens: 1 .. 1120; the model was trained with 70, 140, 280, 560 and 1120. 0: what the
+ * file says, 280 where it says nothing.
  * INVALID_ARGUMENT without a vision tower. */
 pillion_status pillion_mmproj_image_grid(const pillion_mmproj* mmproj, size_t height, size_t width,
                                          int32_t n_tokens, int32_t* rows, int32_t* cols);

@@ -12,6 +12,7 @@ ImageGrid image_grid(const VisionParams& p, int64_t height, int64_t width, int n
     if (height < 1 || width < 1 || height > INT32_MAX || width > INT32_MAX)
         fail(Status::invalid_argument, "an image of %ld x %ld pixels, each side must be 1 or more",
              long(height), long(width));
+    if (n_tokens == 0) n_tokens = p.image_tokens;
     if (n_tokens < 1 || n_tokens > kImageTokensMax)
         fail(Status::invalid_argument, "%d tokens for an image, allowed are 1 to %d", n_tokens,
              kImageTokensMax);

@@ -11,11 +11,10 @@ struct ImageGrid {
     int n() const { return rows * cols; }
 };
 
-constexpr int kImageTokensMax = 1120;
-
 // The largest grid of at most n_tokens squares that keeps the picture's proportions, rounded down;
 // one row or column for a picture too narrow for that. The picture is then stretched to the grid.
-// Throws invalid_argument for a size below 1, and for n_tokens outside 1 .. kImageTokensMax.
+// n_tokens 0: VisionParams::image_tokens. Throws invalid_argument for a size below 1, and for other
+// n_tokens outside 1 .. kImageTokensMax.
 ImageGrid image_grid(const VisionParams& p, int64_t height, int64_t width, int n_tokens);
 
 }  // namespace pillion

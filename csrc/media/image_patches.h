@@ -8,8 +8,8 @@
 namespace pillion {
 
 // Patches of `side` pixels, row by row. out: [patches, 3 * side * side], each patch channel by
-// channel, rows in it, columns in those: value * by + plus of each byte. height, width: multiples of
-// side.
+// channel, rows in it, columns in those: value * by + plus of each byte. height, width: multiples
+// of side.
 void write_patches(const uint8_t* rgb, int height, int width, int side, float by, float plus,
                    float* out);
 

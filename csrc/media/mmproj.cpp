@@ -73,6 +73,7 @@ Json vision_json(const VisionParams& p, uint64_t file_bytes) {
         .add("patch", p.patch)
         .add("pool", p.pool)
         .add("unit", p.unit())
+        .add("image_tokens", p.image_tokens)
         .add("tokens_max", kImageTokensMax)
         .add("file_bytes", file_bytes);
 }

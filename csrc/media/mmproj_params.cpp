@@ -12,6 +12,9 @@ namespace {
 constexpr int kWidthMax = 1 << 16, kLayersMax = 1024, kHeadsMax = 1024, kPatchMax = 256;
 // Every released Gemma 4 pools 3 x 3 patches; the converter writes no key for it.
 constexpr int kPool = 3;
+// What the released models take by default. Files of others say their number, by a key of pillion's
+// converter.
+constexpr int kImageTokens = 280;
 // So that a picture of the most tokens stays within what resize.h takes.
 constexpr int kUnitMax = 128;
 
@@ -71,6 +74,7 @@ VisionParams read_vision(const GgufFile& file) {
     v.n_embd_out = r.number("projection_dim", 1, kWidthMax);
     v.patch = r.number("patch_size", 1, kPatchMax);
     v.pool = r.number_or("projector.scale_factor", kPool, 1, 16);
+    v.image_tokens = r.number_or("image_tokens", kImageTokens, 1, kImageTokensMax);
     if (v.unit() > kUnitMax)
         file.fail(Status::file_corrupt,
                   "patches of %d and a pooling of %d make %d pixels a token, "

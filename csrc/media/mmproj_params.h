@@ -13,11 +13,14 @@ enum class AudioKind : uint8_t { none, gemma4a, gemma4ua };
 const char* name_of(VisionKind kind);  // as in the file; "none"
 const char* name_of(AudioKind kind);
 
+constexpr int kImageTokensMax = 1120;
+
 struct VisionParams {
     VisionKind kind = VisionKind::none;
-    int n_embd_out = 0;  // projection_dim: width of a soft row, the target's n_embd
-    int patch = 0;       // pixels of a patch's side
-    int pool = 0;        // patches of a soft token's side
+    int n_embd_out = 0;    // projection_dim: width of a soft row, the target's n_embd
+    int patch = 0;         // pixels of a patch's side
+    int pool = 0;          // patches of a soft token's side
+    int image_tokens = 0;  // most soft tokens of an image, unless somebody asks for another number
     int n_embd = 0, n_ff = 0, n_layers = 0, n_heads = 0, head_dim = 0;  // gemma4uv: 0
     float eps = 0;
     // Side of the square of pixels that becomes a soft token.

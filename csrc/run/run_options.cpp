@@ -77,7 +77,7 @@ const Option kOptions[] = {
      [](Options& o, Text n, Text v) { o.media.push_back({false, named(n, v)}); }},
     {"", "--mmproj", "FILE", "the model's towers, which encode pictures and sounds",
      [](Options& o, Text n, Text v) { o.mmproj = named(n, v); }},
-    {"", "--image-tokens", "N", "most tokens of a picture, 1 to 1120; 280 by default",
+    {"", "--image-tokens", "N", "most tokens of a picture, 1 to 1120; as the mmproj file says",
      [](Options& o, Text n, Text v) { o.image_tokens = int(whole(n, v, 1, 1120)); }},
     {"-n", "--n-predict", "N", "most tokens to write; -1: until the model ends",
      [](Options& o, Text n, Text v) { o.n_predict = int(whole(n, v, -1, kMost)); }},

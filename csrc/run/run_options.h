@@ -27,7 +27,7 @@ struct Options {
            repeat_penalty = NAN;  // NAN: what the file recommends
     std::vector<Medium> media;
     std::string mmproj;
-    int image_tokens = 280;
+    int image_tokens = 0;  // what the mmproj file says
     double p_min = 0;
     int64_t seed = -1;
     bool has_prompt = false, has_file = false, dense_head = false, no_mmap = false, strict = false,

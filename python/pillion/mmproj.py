@@ -60,6 +60,13 @@ class Mmproj(Handle):
         return self._description["audio"] is not None
 
     @property
+    def image_tokens(self) -> int:
+        """The most soft tokens of an image for which nobody asks another number; 0: it encodes no
+        images."""
+        vision = self._description["vision"]
+        return 0 if vision is None else int(vision["image_tokens"])
+
+    @property
     def n_embd(self) -> int:
         """Width of a row: the n_embd of the target that it belongs to."""
         return int(self._description["n_embd"])
@@ -69,28 +76,30 @@ class Mmproj(Handle):
         """Bytes of the file."""
         return int(self._description["file_bytes"])
 
-    def image_grid(self, height: int, width: int, image_tokens: int = 280) -> tuple[int, int]:
+    def image_grid(
+        self, height: int, width: int, image_tokens: int | None = None
+    ) -> tuple[int, int]:
         """Returns (rows, cols) of the soft tokens that an image of this size becomes. Their product
-        is at most `image_tokens`."""
+        is at most `image_tokens` (None: as many as the file says)."""
         rows, cols = ffi.new("int32_t*"), ffi.new("int32_t*")
         check(
             lib.pillion_mmproj_image_grid(
                 self._c,
                 check_int("height", height, 1, _SIDE),
                 check_int("width", width, 1, _SIDE),
-                check_int("image_tokens", image_tokens, 1, 1120),
+                _n_tokens(image_tokens),
                 rows,
                 cols,
             )
         )
         return int(rows[0]), int(cols[0])
 
-    def encode_image(self, rgb: npt.NDArray[np.uint8], image_tokens: int = 280) -> Rows:
+    def encode_image(self, rgb: npt.NDArray[np.uint8], image_tokens: int | None = None) -> Rows:
         """Encodes an image: f32 [T, n_embd], T = rows * cols of `image_grid`, row by row.
 
         rgb: bytes [height, width, 3], of any size. image_tokens: the most soft tokens; 70, 140,
-        280, 560 or 1120 in training, 1 to 1120 here. Raises `UsageError` for a file without a
-        vision tower."""
+        280, 560 or 1120 in training, 1 to 1120 here; None: as many as the file says. Raises
+        `UsageError` for a file without a vision tower."""
         if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3:
             wrong("rgb", rgb, _PIXELS)
         if rgb.shape[2] != 3 or rgb.size == 0:
@@ -105,7 +114,7 @@ class Mmproj(Handle):
                 ffi.from_buffer("uint8_t[]", pixels),
                 height,
                 width,
-                image_tokens,
+                _n_tokens(image_tokens),
                 ffi.from_buffer("float[]", rows),
                 n,
             )
@@ -146,3 +155,7 @@ class Mmproj(Handle):
 
     def _encode(self, call: Any) -> None:
         interruptible(lambda: check(call()), lambda: lib.pillion_mmproj_cancel(self._c))
+
+
+def _n_tokens(image_tokens: int | None) -> int:
+    return 0 if image_tokens is None else check_int("image_tokens", image_tokens, 1, 1120)

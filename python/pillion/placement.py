@@ -12,6 +12,8 @@ from .arguments import check_text
 from .calling import checked
 from .drafter_file import drafter_beside
 from .errors import OutOfMemoryError, PairingError
+from .mmproj import Mmproj
+from .mmproj_file import find_mmproj
 from .model import Model, layer_count
 from .pair import LOOKUP, Drafter
 
@@ -67,9 +69,11 @@ def layers_for(
     use_mmap: bool,
     sizes: dict[str, Any],
     parallel: int = 1,
+    mmproj: Any = None,
 ) -> int:
     """The n_gpu_layers to open a model with, so that it, its caches (parallel of them) and its
-    drafter fit the device.
+    drafter fit the device. The towers of mmproj, as `LLM` takes it, run on the CPU: they count
+    where the device has the host's memory.
 
     strict: fewer than all layers, where no number was asked for, is an error.
     """
@@ -91,7 +95,7 @@ def layers_for(
         elif drafter is not None and not (isinstance(drafter, str) and drafter == LOOKUP):
             other = Model.open(drafter, metadata_only=True, use_mmap=use_mmap)
             opened.append(other)
-        sizes = _with_room(model, device_name, sizes, parallel)
+        sizes = _with_room(model, device_name, sizes, parallel, mmproj)
         places: dict[str, Any] = {
             "device": device_name,
             "draft_device": draft_device,
@@ -112,18 +116,34 @@ def layers_for(
 
 
 def _with_room(
-    model: Model, device_name: str, sizes: dict[str, Any], parallel: int
+    model: Model, device_name: str, sizes: dict[str, Any], parallel: int, mmproj: Any
 ) -> dict[str, Any]:
-    """The sizes, with what further contexts take left out of the device's memory."""
-    if parallel == 1:
+    """The sizes, with what further contexts and towers take left out of the device's memory."""
+    memory = device(device_name)["memory"]
+    towers = tower_bytes(model, mmproj) if memory.get("unified") else 0
+    if parallel == 1 and not towers:
         return sizes
-    given = sizes["device_bytes"] or device(device_name)["memory"]["free"]
+    given = sizes["device_bytes"] or memory["free"]
     of_one = model.memory(**{name: one for name, one in sizes.items() if name != "device_bytes"})
     each = of_one["kv"]["bytes"] + of_one["scratch"] + of_one["outputs"]
-    left = given - (parallel - 1) * each
+    left = given - (parallel - 1) * each - towers
     if left <= 0:
+        beside = f" beside an mmproj file of {towers / 1e9:.2f} GB" if towers else ""
         raise OutOfMemoryError(
             f"{parallel} contexts of {each / 1e9:.2f} GB do not fit the {given / 1e9:.2f} GB of "
-            f"{device_name}: lower parallel or n_ctx"
+            f"{device_name}{beside}: lower parallel or n_ctx"
+            + (", or take mmproj=None" if towers else "")
         )
     return {**sizes, "device_bytes": left}
+
+
+def tower_bytes(model: Model, mmproj: Any) -> int:
+    """Bytes of the towers that a model will have, by the size of their file. mmproj: as `LLM`
+    takes it. 0: none, or it is for the first image to say what is wrong."""
+    if isinstance(mmproj, Mmproj):
+        return mmproj.file_bytes
+    try:
+        path = find_mmproj(model) if mmproj == "auto" else mmproj
+        return os.path.getsize(path) if isinstance(path, (str, os.PathLike)) else 0
+    except (PairingError, OSError):
+        return 0

@@ -78,7 +78,7 @@ def test_in_a_conversation(pillion, tiny_target, monkeypatch, capsys):
         return line
 
     monkeypatch.setattr("builtins.input", said)
-    with pillion.LLM(tiny_target, n_ctx=512, image_tokens=70) as llm:
+    with pillion.LLM(tiny_target, n_ctx=512) as llm:
         messages = []
         options = {"temperature": 0, "max_tokens": 8}
         command._converse(llm, messages, options, Attached(llm, ()))

@@ -27,7 +27,7 @@ def ask(program, tiny_target):
     from pillion.models import TINY_MMPROJ
 
     def answer(prompt, *arguments):
-        given = ["-m", tiny_target, "--mmproj", TINY_MMPROJ, "--image-tokens", 70]
+        given = ["-m", tiny_target, "--mmproj", TINY_MMPROJ]
         return run(program, *given, "--temp", 0, "-n", 8, "-t", 1, "-p", prompt, *arguments)
 
     return answer

@@ -1,6 +1,7 @@
 """`ChatPillion` and `PillionEmbeddings`: LangChain over an `LLM` of this process."""
 
 import asyncio
+import base64
 import importlib
 import subprocess
 import sys
@@ -414,3 +415,22 @@ def test_a_missing_extra_is_one_sentence():
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("pillion.integrations.langchain needs langchain_core")
     assert done.stdout.endswith("pip install 'pillion[langchain]'\n")
+
+
+def test_pictures_and_sounds(pillion):
+    """LangChain's own blocks, and OpenAI's."""
+    pytest.importorskip("soundfile", reason="the extra `media` is not installed")
+    from pillion.integrations.langchain import ChatPillion
+    from pillion.models import SEVEN_PNG, SEVEN_WAV, TINY_TARGET
+
+    data = {one: base64.b64encode(one.read_bytes()).decode() for one in (SEVEN_PNG, SEVEN_WAV)}
+    url = {"url": f"data:image/png;base64,{data[SEVEN_PNG]}"}
+    parts = [
+        {"type": "image", "base64": data[SEVEN_PNG], "mime_type": "image/png"},
+        {"type": "image_url", "image_url": url},
+        {"type": "audio", "base64": data[SEVEN_WAV], "mime_type": "audio/wav"},
+    ]
+    with pillion.LLM(TINY_TARGET, n_ctx=512) as llm:
+        chat = ChatPillion(llm=llm, temperature=0, max_tokens=8)
+        for part in parts:
+            assert chat.invoke([HumanMessage([part])]).content == "seven"

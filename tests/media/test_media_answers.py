@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from patience import until
 from stand_in_towers import StandIn
 from test_media_prompts import image, picture, sound, text, user
 
@@ -143,12 +144,10 @@ def test_rows_go_when_their_answers_are_over(pillion, tiny_target, eyes):
         llm.media.cache.limit = 0
         kept = llm.generate([image(1)], max_tokens=5)  # its handle stays
         kept.result()
-        llm.engine.between_turns(lambda: None)
-        assert len(llm.media.cache) == 0
+        until(lambda: len(llm.media.cache) == 0)
         stopped = llm.generate([image(2)])
         stopped.cancel()
-        llm.engine.between_turns(lambda: None)
-        assert len(llm.media.cache) == 0
+        until(lambda: len(llm.media.cache) == 0)
         expected = said(llm.chat(ask(image(1)), **GREEDY))
         assert said(llm.chat(ask(image(1)), **GREEDY)) == expected  # encoded anew, the same ids
     with pytest.raises(pillion.Closed):
@@ -167,3 +166,35 @@ def test_a_picture_of_pillow_and_arrays(llm):
     for one in (shades, Image.fromarray(shades), np.dstack([shades, np.full((96, 96), 255, "u1")])):
         result = llm.chat(ask({"type": "image", "image": one}), **GREEDY)
         assert said(result) == said(llm.chat(ask(image(1)), **GREEDY))
+
+
+def test_two_on_one_model(pillion, tiny_target, eyes):
+    """What one of them drops, the other does not miss."""
+    with pillion.Model.open(tiny_target) as model:
+        options = {"n_ctx": 512, "drafter": None, "mmproj": eyes, "image_tokens": 70}
+        one, two = pillion.LLM(model, **options), pillion.LLM(model, **options)
+        assert one.media.cache is two.media.cache
+        expected = said(one.chat(ask(image(1)), **GREEDY))
+        held = two.requests.chat(ask(image(1)))[0]
+        one.media.cache.limit = 0
+        one.close()
+        assert len(two.media.cache) == 1  # a request of the other one has it
+        held.media.release()
+        assert said(two.chat(ask(image(1)), **GREEDY)) == expected
+        two.close()
+
+
+def test_a_saved_conversation_keeps_its_pictures(pillion, tiny_target, eyes, tmp_path):
+    """Ids of rows are of their process; the file knows the media by their digests."""
+    options = {"n_ctx": 512, "mmproj": eyes, "image_tokens": 70}
+    first = ask(image(1), image(2))
+    with pillion.LLM(tiny_target, **options) as llm:
+        expected = llm.chat(first, **GREEDY)
+        llm.save(tmp_path / "chat.state")
+    with pillion.LLM(tiny_target, **options) as llm:
+        llm.media.read([], True)
+        llm.chat(ask(image(9)), max_tokens=1)  # takes the first ids
+        llm.load(tmp_path / "chat.state")
+        again = llm.chat(first, **GREEDY)
+        assert said(again) == said(expected)
+        assert again["timings"]["cache_n"] == expected["usage"]["prompt_tokens"] - 1

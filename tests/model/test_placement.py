@@ -310,6 +310,38 @@ def test_layers_for_the_cpu_are_refused(pillion):
     pillion.Model.open(model_path("tiny-e2b"), device="cpu", n_gpu_layers=0).close()
 
 
+def test_towers_count_where_memory_is_shared(pillion, tiny_target, monkeypatch):
+    """A Jetson's GPU has the host's memory: what the towers take, layers can't."""
+    from pillion import models, placement
+
+    with pillion.Model.open(tiny_target, metadata_only=True) as model:
+        sizes = {"n_ctx": 256, "device_bytes": 0}
+        enough = model.fit(256, device=DEVICE, device_bytes=1 << 40)["total"] + (1 << 10)
+
+    def layers(mmproj, device_bytes=enough):
+        return placement.layers_for(
+            tiny_target,
+            None,
+            device_name=DEVICE,
+            draft_device=DEVICE,
+            n_gpu_layers=-1,
+            strict=False,
+            use_mmap=True,
+            sizes={**sizes, "device_bytes": device_bytes},
+            mmproj=mmproj,
+        )
+
+    every = layers("auto")
+    real = placement.device
+    shared = lambda name: {**real(name), "memory": {**real(name)["memory"], "unified": True}}  # noqa: E731
+    monkeypatch.setattr(placement, "device", shared)
+    with pillion.Mmproj(models.TINY_MMPROJ) as towers:
+        fewer = {layers("auto"), layers(str(models.TINY_MMPROJ)), layers(towers)}
+    assert len(fewer) == 1 and fewer.pop() < every == layers(None)
+    with pytest.raises(pillion.OutOfMemoryError, match="beside an mmproj file .* mmproj=None"):
+        layers("auto", device_bytes=1 << 20)
+
+
 def test_device(pillion):
     cpu = pillion.device("cpu")
     assert cpu["is_host"] and 0 < cpu["memory"]["free"] <= cpu["memory"]["total"]

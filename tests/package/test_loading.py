@@ -232,6 +232,6 @@ def test_what_the_hook_collects(pillion, monkeypatch):
     datas = {Path(source).name: folder for source, folder in said["datas"]}
     web = {path.name for path in (PACKAGE / "server" / "web").iterdir()}
     assert {"page.html", "style.css", "main.js"} <= web
-    models = ["tiny-target.gguf", "tiny-assistant.gguf", "genesis.txt"]
+    models = ["tiny-target.gguf", "tiny-assistant.gguf", "tiny-mmproj.gguf", "genesis.txt"]
     wanted = {**dict.fromkeys(models, "pillion/models"), **dict.fromkeys(web, "pillion/server/web")}
     assert datas == wanted

@@ -156,16 +156,28 @@ def test_they_can_be_taken_back_and_stay_when_a_text_is_edited(stub, reader):
     reader.answered()
     image, text = parts(stub)
     assert bytes_of(image) == png() and text["text"] == "Which number?"
+    check_budget(stub, reader)
+    check_export(reader)
 
 
-def test_the_budget_of_the_settings(stub, reader):
+def check_budget(stub, reader):
     reader.page.get_by_label("Settings").first.click()
     reader.page.locator("#settings [name=image_tokens]").select_option("560")
     reader.page.locator("#settings").get_by_role("button", name="Save").click()
-    give(reader, "paste", "one.png", "image/png", png())
-    chips(reader, 1)
-    reader.says("What?")
-    assert parts(stub)[0]["image_tokens"] == 560
+    reader.says("And now?")
+    assert parts(stub, 0)[0]["image_tokens"] == 560
+
+
+def check_export(reader):
+    reader.page.locator("#export").click()
+    with reader.page.expect_download() as download:
+        reader.page.locator("#export-json").click()
+    with open(download.value.path(), encoding="utf-8") as file:
+        found = json.load(file)
+    assert found["messages"][0]["media"][0]["url"].startswith("data:image/png;base64,")
+    with reader.page.expect_download() as download:
+        reader.page.locator("#export-markdown").click()
+    assert "*two.png*" in download.value.path().read_text(encoding="utf-8")
 
 
 def test_what_is_no_picture_is_told(stub, reader):
@@ -197,18 +209,3 @@ def test_a_picture_that_is_gone_is_no_picture_left_out(stub, reader):
     reader.sees("This browser no longer has “one.png”")
     assert len(stub.bodies) == n
     reader.sees("one.png (gone)")
-
-
-def test_an_export_has_them(stub, reader):
-    give(reader, "paste", "one.png", "image/png", png())
-    chips(reader, 1)
-    reader.says("What?")
-    reader.page.locator("#export").click()
-    with reader.page.expect_download() as download:
-        reader.page.locator("#export-json").click()
-    with open(download.value.path(), encoding="utf-8") as file:
-        found = json.load(file)
-    assert found["messages"][0]["media"][0]["url"].startswith("data:image/png;base64,")
-    with reader.page.expect_download() as download:
-        reader.page.locator("#export-markdown").click()
-    assert "*one.png*" in download.value.path().read_text(encoding="utf-8")

@@ -204,3 +204,13 @@ if PICTURES:  # no check: it makes the pictures of the documentation
             reader.page.screenshot(path=folder / f"chat_page{suffix}_{scheme}.png")
             reader.page.get_by_label("Settings").first.click()
             reader.page.screenshot(path=more / f"settings_{name}_{scheme}.png")
+
+
+def test_it_names_a_digit_that_it_sees(reader):
+    pytest.importorskip("PIL.Image", reason="the extra `media` is not installed")
+    reader.page.locator("#examples .pictured").click()
+    reader.page.locator("article").last.wait_for()
+    reader.answered()
+    assert reader.text().strip() == "seven"
+    assert reader.page.locator("article.user img").get_attribute("alt") == "A handwritten digit"
+    assert message(reader)["figures"]["usage"]["prompt_tokens_details"]["image_tokens"] == 64

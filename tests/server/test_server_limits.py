@@ -14,13 +14,13 @@ from server_support import CHAT, TEXT, error_of, events, read_all, read_until, s
 
 @pytest.fixture(scope="module")
 def llm(pillion, tiny_target):
-    with pillion.LLM(tiny_target, n_ctx=256) as llm:
+    with pillion.LLM(tiny_target, n_ctx=256, mmproj=None) as llm:  # texts alone
         yield llm
 
 
 @pytest.fixture(scope="module")
 def load(pillion, tiny_target):
-    return lambda check: pillion.LLM(tiny_target, n_ctx=256)
+    return lambda check: pillion.LLM(tiny_target, n_ctx=256, mmproj=None)
 
 
 @pytest.fixture(scope="module")

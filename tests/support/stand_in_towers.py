@@ -19,6 +19,7 @@ class StandIn(pillion.Mmproj):
         return {"vision": {"projector": "gemma4v"} if self._vision else None,
                 "audio": {"projector": self._audio} if self._audio else None}  # fmt: skip
 
+    image_tokens = 280
     has_vision = property(lambda self: self._vision)
     has_audio = property(lambda self: self._audio is not None)
     n_embd = property(lambda self: self._width)

@@ -21,7 +21,8 @@ _compiled, _models = map(Path, isolated.call(_folders))
 
 hiddenimports = ["pillion._capi", "pillion.models", "_cffi_backend"]
 
-# Of the extra `hub`: an app that pulls models imports it by itself.
+# Of the extra `hub`: an app that pulls models imports it by itself. An app that reads images and
+# sounds imports PIL, soundfile and soxr.
 excludedimports = ["huggingface_hub", "tqdm"]
 
 binaries, datas = [], []
@@ -31,7 +32,7 @@ for _path in sorted(_compiled.iterdir()):
     elif re.match(r"libpillion.*\.so|pillion_htp_sim$", _path.name):
         binaries.append((str(_path), "pillion"))
 for _path in sorted(_models.iterdir()):
-    if _path.suffix in (".gguf", ".txt"):
+    if _path.suffix in (".gguf", ".txt", ".png", ".wav"):
         datas.append((str(_path), "pillion/models"))
 for _path in sorted((_models.parent / "server" / "web").iterdir()):
     datas.append((str(_path), "pillion/server/web"))

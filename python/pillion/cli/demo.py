@@ -13,7 +13,6 @@ from .. import LLM, Generation, UsageError
 from ..models import SEVEN_PNG, SEVEN_WAV, TINY_ASSISTANT, TINY_MMPROJ, TINY_TARGET
 from ..pair import DRAFT_MAX
 from .console import command, fail, open_llm
-from .options import TINY_BUDGET
 
 PROMPT = "Revelation 21\n\nAnd it came to pass after this"
 """Greedy text of the tiny pair repeats itself soon; after this prompt it does not."""
@@ -35,7 +34,7 @@ def demo(
     for file in (TINY_TARGET, TINY_ASSISTANT, TINY_MMPROJ):
         if not file.exists():
             raise fail(f"{file} is missing: this build came without its models")
-    options: dict[str, Any] = {"mmproj": TINY_MMPROJ, "image_tokens": TINY_BUDGET}
+    options: dict[str, Any] = {"mmproj": TINY_MMPROJ}
     with open_llm(TINY_TARGET, drafter=TINY_ASSISTANT, draft=n_draft, **options) as llm:
         typer.echo(f"{_sizes(llm)}, greedy, {n_draft} drafts a round\n", err=True)
         for draft in (0, n_draft):

@@ -9,8 +9,7 @@ from typing import Any
 import typer
 
 from .. import find_drafter
-from ..media.budget import BUDGETS, DEFAULT, ImageTokens
-from ..models import TINY_TARGET
+from ..media.budget import BUDGETS, ImageTokens
 from ..pair import DRAFT_MAX, LOOKUP, Draft
 from .console import fail, read_text
 
@@ -41,8 +40,7 @@ MmprojOption = typer.Option(
 ImageTokensOption = typer.Option(
     None,
     "--image-tokens",
-    help="Most tokens of an image: 70, 140, 280 (the default), 560, 1120, or auto: as its pixels "
-    "need.",
+    help="Most tokens of an image: 70, 140, 280, 560, 1120, or auto: as its pixels need.",
     show_default=False,
 )
 DraftOption = typer.Option(
@@ -132,18 +130,11 @@ def draft_options(
     }
 
 
-def media_options(model: Path, mmproj: str | None, image_tokens: str | None) -> dict[str, Any]:
+def media_options(mmproj: str | None, image_tokens: str | None) -> dict[str, Any]:
     """The options for images and sounds as arguments of LLM."""
     given = "auto" if mmproj is None else None if mmproj == "none" else mmproj
-    budget = TINY_BUDGET if model == TINY_TARGET else DEFAULT
-    return {
-        "mmproj": given,
-        "image_tokens": budget if image_tokens is None else token_budget(image_tokens),
-    }
-
-
-TINY_BUDGET = 70
-"""The towers of the tiny pair know no other."""
+    budget = None if image_tokens is None else token_budget(image_tokens)
+    return {"mmproj": given, "image_tokens": budget}
 
 
 def token_budget(text: str) -> ImageTokens:

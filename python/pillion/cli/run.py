@@ -171,7 +171,7 @@ def run(
             **draft_options(
                 path, drafter, n_draft, p_min, dense_head, draft_sampling, draft_device
             ),
-            **media_options(path, mmproj, image_tokens),
+            **media_options(mmproj, image_tokens),
         ) as llm,
         _kept(llm, state),
     ):

@@ -160,7 +160,7 @@ def serve(
         "strict": strict,
         "chat_template": template_source(template, template_file),
         **draft_options(path, drafter, n_draft, p_min, dense_head, draft_sampling, draft_device),
-        **media_options(path, mmproj, image_tokens),
+        **media_options(mmproj, image_tokens),
     }
     _run(settings, port, path, options)
 

@@ -95,15 +95,23 @@ class Tower(ABC):
                 yield Wanted(f"{name}.{bound}", f"{placed}.{bound}", (1,), BOUND)
 
 
+IMAGE_TOKENS = 280
+"""Most soft tokens of a picture, where a file says nothing."""
+
+
 def image_keys(source: Checkpoint) -> dict[str, Any]:
-    """Size, mean and deviation of pictures: nothing depends on them, but readers ask for them."""
+    """Size, mean and deviation of pictures: nothing depends on them, but readers ask for them. And
+    how many soft tokens a picture gets, where that is not the released models' number."""
     found: dict[str, Any] = {}
     for name in ("preprocessor_config.json", "processor_config.json"):
         given = source.json(name, needed=False)
         part = given.get("image_processor")
         found.update(given, **(part if isinstance(part, dict) else {}))
+    keys: dict[str, Any] = {}
+    if (most := found.get("max_soft_tokens", IMAGE_TOKENS)) != IMAGE_TOKENS:
+        keys["image_tokens"] = int(most)
     mean, std = found.get("image_mean") or [0.0] * 3, found.get("image_std") or [1.0] * 3
-    return {
+    return keys | {
         "image_size": 224,
         "image_mean": [float(value) for value in mean],
         "image_std": [float(value) for value in std],

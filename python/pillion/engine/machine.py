@@ -88,7 +88,7 @@ class Solo:
         n = len(prompt)
         if n - context.match(prompt).usable > part.n_rows:
             part.reused = context.read(prompt, part.n_rows)
-            part.ran = min(part.n_rows, n - 1 - part.reused)
+            part.ran = len(context) - part.reused  # an image may be read as a whole
             part.left = n - part.reused - part.ran
             return
         part.reused = pair.sync(prompt)

@@ -33,7 +33,7 @@ class Entry:
 
     __slots__ = (
         "key", "last", "low", "order", "owner", "parked", "queue_until", "rows_left", "slot",
-        "state", "until", "width",
+        "state", "stuck", "until", "width",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,8 @@ class Entry:
         self.last = 0  # number of its last turn
         self.parked = False
         """It has had a slot, and waits for another one."""
+        self.stuck = False
+        """Its prompt has an image that is read in one run, which had no room for it."""
         self.width = 1
         """Rows of its round that can't be cut: its token and the drafts of a fixed length."""
 
@@ -286,6 +288,10 @@ class Scheduler:
         active = [one for one in self._active if one not in without] if without else self._active
         reading = [one for one in active if one.state == READING]
         writing = [one for one in active if one.state == WRITING]
+        for entry in reading:
+            if entry.stuck and writing:
+                entry.stuck = False
+                return Turn([], [(entry, self._n_batch)])
         if self._reads_apart and reading and writing:
             self._reads_next = not self._reads_next
             if self._reads_next:
@@ -349,10 +355,10 @@ class Scheduler:
             alone = self.rounds_cost.of(n_rounds) or 0.0
             self.rows_cost.measured(rows, max(seconds - alone, 1e-6))
 
-    def has_read(self, entry: Entry, rows_left: int) -> None:
+    def has_read(self, entry: Entry, rows_left: int, stuck: bool = False) -> None:
         """Notes that a part of the entry's prompt ran. With nothing left the entry writes from now
-        on."""
-        entry.rows_left = rows_left
+        on. stuck: none of it fitted beside the others; it has its next turn alone."""
+        entry.rows_left, entry.stuck = rows_left, stuck
         if rows_left <= 0:
             entry.state, entry.last = WRITING, next(self._turns)
 

@@ -202,7 +202,7 @@ class TurnRunner(abc.ABC):
         stats = self._stats
         if part.prompt is not None:
             slot.has_read(part, seconds)
-            self._life.scheduler.has_read(entry, part.left)
+            self._life.scheduler.has_read(entry, part.left, stuck=part.ran == 0)
             if part.left:
                 return
             if work.first is None:

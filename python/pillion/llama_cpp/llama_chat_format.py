@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ..arguments import check_text, wrong
 from ..chat.template import ChatTemplate
-from ..errors import NoSuchName, UsageError
+from ..errors import MediaError, NoSuchName, UsageError
+from ..media.media_parts import has_media
 from .formats import FORMATS, Format
 from .llama_grammar import LlamaGrammar
 from .media_handlers import Gemma4ChatHandler, Llava15ChatHandler, MTMDChatHandler
@@ -180,6 +181,11 @@ def chat_formatter_to_chat_completion_handler(
     ) -> Any:
         from .llama_calls import _tools
 
+        if has_media(messages):  # its prompt is a text, which would lose them
+            raise MediaError(
+                "the messages have images or sounds, which only the file's own template shows: "
+                "leave chat_format out, or use MTMDChatHandler"
+            )
         found = chat_formatter(
             messages=messages,
             functions=functions,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ from ..engine.slot import Slot
 from ..errors import Closed, NoSuchName
 from ..foreign_names import METHODS
 from ..held import Held
-from ..media.budget import DEFAULT, ImageTokens
+from ..media.budget import ImageTokens, batch_for, checked_budget
 from ..media.media_towers import Given as GivenMmproj
 from ..media.media_towers import Towers
 from ..media.reader import MediaReader
@@ -74,7 +75,8 @@ class LLM(TextCalls, Held):
     mmproj: what sees and hears: "auto": the mmproj file beside the model, if there is exactly one.
     A path or a `Mmproj`. None or False: nothing. It is opened when the first image or sound comes.
     image_tokens: the most tokens of an image: 70, 140, 280, 560, 1120, or "auto": as many as its
-    pixels need. A content part may have its own (docs/images_and_sound.md).
+    pixels need. None: what the mmproj file says, which is 280 for the released models. A content
+    part may have its own (docs/images_and_sound.md).
     draft_device: where the drafter runs. "auto": on the model's device; for a model on the Hexagon
     NPU on the CPU.
     parallel: how many answers are written at the same time, 1 to 64. One run has the rounds and
@@ -109,7 +111,7 @@ class LLM(TextCalls, Held):
         draft_sampling: str = "greedy",
         draft_device: str = "auto",
         mmproj: GivenMmproj = "auto",
-        image_tokens: ImageTokens = DEFAULT,
+        image_tokens: ImageTokens | None = None,
         parallel: int = 1,
         n_positions: int | None = None,
         **context: Unpack[LLMContextKeywords],
@@ -119,6 +121,9 @@ class LLM(TextCalls, Held):
         check_seed_and_template(seed, chat_template)
         # A pair may come later, which needs an output for each draft and one more.
         options = ContextOptions(n_outputs=DRAFT_MAX + 1, collect_activations=False, **context)
+        budget = None if image_tokens is None else checked_budget("image_tokens", image_tokens)
+        if options.n_batch is None and mmproj is not None and mmproj is not False:
+            options = replace(options, n_batch=batch_for(path, budget))
         opened = open_slots(
             path,
             FileOptions(use_mmap, device, n_gpu_layers, strict, device_bytes, progress),
@@ -134,6 +139,7 @@ class LLM(TextCalls, Held):
             options,
             check_int("parallel", parallel, 1, PARALLEL_MAX),
             n_positions if n_positions is None else check_int("n_positions", n_positions, 1, 2**40),
+            mmproj,
         )
         self.model = opened.model
         """The open file."""
@@ -152,7 +158,8 @@ class LLM(TextCalls, Held):
             self.structured = Structured(chat, self.tokenizer, self.model.n_vocab, self.name)
             """The grammars of replies."""
             towers = Towers(self.model, mmproj, options.n_threads)
-            self.media = MediaReader(self.model, self.tokenizer, towers, image_tokens)
+            n_batch = self.engine._slots[0].n_batch
+            self.media = MediaReader(self.model, self.tokenizer, towers, budget, n_batch)
             """Reads images and sounds; `media.towers` is the mmproj file."""
             self.requests = RequestMaker(
                 self.engine,

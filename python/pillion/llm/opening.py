@@ -113,8 +113,10 @@ def open_slots(
     context: ContextOptions,
     parallel: int,
     n_positions: int | None = None,
+    mmproj: Any = None,
 ) -> Opened:
-    """Opens the model and its drafter, and makes `parallel` slots on them.
+    """Opens the model and its drafter, and makes `parallel` slots on them. mmproj: as `LLM` takes
+    it; room is left for its towers.
 
     A drafter "auto" that does not fit is left out, with a warning. Raises `UsageError` for a wrong
     option, and what `Model.open`, `Context` and `Pair` raise.
@@ -140,6 +142,7 @@ def open_slots(
             use_mmap=file.use_mmap,
             sizes={"device_bytes": file.device_bytes, **context.sizes()},
             parallel=parallel,
+            mmproj=mmproj,
         )
         model = _open_model(
             path, device=file.device, n_gpu_layers=layers, progress=file.progress, **opening

@@ -4,13 +4,13 @@ white, 8 bits a colour, of an animation the first picture."""
 from __future__ import annotations
 
 import io
-import threading
 import warnings
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from .._locks import ForkLock
 from ..arguments import shown
 from ..errors import MediaError
 from .media_limits import check_pixels, extra
@@ -25,7 +25,7 @@ EPS)."""
 
 _WHITE = (255, 255, 255, 255)
 _CLEAR = ("RGBA", "LA", "PA", "RGBa", "La")  # modes with an alpha channel
-_quiet = threading.Lock()  # of the filters of warnings, which are the process's
+_quiet = ForkLock()  # of the filters of warnings, which are the process's
 
 
 def read_image(source: Any, *, name: str = "the image", files: bool = True) -> Pixels:
@@ -46,7 +46,7 @@ def read_image(source: Any, *, name: str = "the image", files: bool = True) -> P
     data = bytes_of(name, source, files)
     try:
         # Pillow warns from 89 million pixels on, which are refused here with a sentence.
-        with _quiet, warnings.catch_warnings():
+        with _quiet.here(), warnings.catch_warnings():
             warnings.simplefilter("ignore", pillow.DecompressionBombWarning)
             pillow.init()
             known = [one for one in FORMATS if one in pillow.OPEN]

@@ -7,11 +7,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
 from .._locks import ForkLock
-from ..errors import MediaError
+from ..errors import Closed, MediaError
 from ..mmproj import Mmproj
 from ..model import Model
 from ..tokenizer import Tokenizer
@@ -67,20 +68,29 @@ class _Known:
 class MediaReader:
     """Reads the media of requests for one model. Threads may share it; each encodes its own.
 
-    image_tokens: the budget of images that name none. Raises `UsageError` for a wrong one.
+    image_tokens: the budget of images that name none; None: what the mmproj file says. n_batch:
+    rows of one run. Raises `UsageError` for a wrong budget.
     """
 
     def __init__(
-        self, model: Model, tokenizer: Tokenizer, towers: Towers, image_tokens: ImageTokens
+        self,
+        model: Model,
+        tokenizer: Tokenizer,
+        towers: Towers,
+        image_tokens: ImageTokens | None,
+        n_batch: int,
     ) -> None:
-        self.image_tokens = checked_budget("image_tokens", image_tokens)
-        """The budget of images that name none."""
+        self.image_tokens = (
+            None if image_tokens is None else checked_budget("image_tokens", image_tokens)
+        )
+        """The budget of images that name none; None: what the mmproj file says."""
         self.towers = towers
         """The mmproj file."""
+        self._n_batch = n_batch
         self._model = model
         self._tokenizer = tokenizer
-        self.cache = RowCache(self._add, self._drop)
-        """The rows that the model has."""
+        self.cache = _cache_of(model)
+        """The rows that the model has, shared by all who read media for it."""
         self._seen: OrderedDict[tuple[Any, ...], _Known] = OrderedDict()
         self._lock = ForkLock()
 
@@ -108,7 +118,11 @@ class MediaReader:
 
     def _read_one(self, lease: Lease, mmproj: Mmproj, part: MediaPart, files: bool) -> Medium:
         source = part.loaded(files)
-        budget = self.image_tokens if part.image_tokens is None else part.image_tokens
+        budget = next(
+            one
+            for one in (part.image_tokens, self.image_tokens, mmproj.image_tokens)
+            if one is not None
+        )
         key: tuple[Any, ...] | None = None
         if isinstance(source, bytes):
             key = (hashlib.sha256(source).digest(), part.kind, budget)
@@ -138,6 +152,12 @@ class MediaReader:
         budget = budget_for(wanted, height, width)
         digest = self._digest(part.kind, pixels, height, width, budget)
         sees_itself = self._model.image_bidirectional
+        rows, columns = mmproj.image_grid(height, width, budget)
+        if sees_itself and rows * columns > self._n_batch:
+            raise MediaError(
+                f"{part.name} has {rows * columns} tokens, which this model reads in one run, but "
+                f"n_batch is {self._n_batch}: make n_batch larger, or image_tokens smaller"
+            )
         entry = lease.add(digest, lambda: mmproj.encode_image(pixels, budget), sees_itself)
         return _Known(digest, 1, 0), entry
 
@@ -161,19 +181,34 @@ class MediaReader:
         head.update(np.ascontiguousarray(values).data)
         return head.digest()
 
-    # ---- the model ----
-
-    def _add(self, rows: Rows, digest: bytes, sees_itself: bool) -> int:
-        return self._model.add_media(rows, digest, bidirectional=sees_itself)
-
-    def _drop(self, first: int) -> None:
-        if not self._model.closed:
-            self._model.drop_media(first)
-
     def close(self) -> None:
         """Drops all rows and frees the towers."""
         self.cache.clear()
         self.towers.close()
+
+
+_caches: WeakKeyDictionary[Model, RowCache] = WeakKeyDictionary()
+
+
+def _cache_of(model: Model) -> RowCache:
+    """The one cache of a model, which several LLMs may stand on."""
+    found = _caches.get(model)
+    if found is None:
+        known = ref(model)  # the cache must not keep it
+
+        def add(rows: Rows, digest: bytes, sees_itself: bool) -> int:
+            there = known()
+            if there is None:
+                raise Closed("this model is closed")
+            return there.add_media(rows, digest, bidirectional=sees_itself)
+
+        def drop(first: int) -> None:
+            there = known()
+            if there is not None and not there.closed:
+                there.drop_media(first)
+
+        found = _caches.setdefault(model, RowCache(add, drop))
+    return found
 
 
 def _heard_pieces(mmproj: Mmproj, part: MediaPart, samples: Any) -> list[Any]:
