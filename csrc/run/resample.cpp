@@ -13,22 +13,23 @@ namespace {
 
 constexpr double kPi = 3.14159265358979323846;
 constexpr int kCrossings = 64;
-// Kaiser's formulas for 100 dB: the window, and the width of the step in parts of half a rate,
-// (100 - 8) / (2.285 * 2 pi * kCrossings / pi * ...) = 0.1 for 64 crossings.
+// Kaiser's formulas for 100 dB: the window's shape, and the width of the step in parts of half a
+// rate, (100 - 8) / (2.285 * pi * 2 * kCrossings) = 0.1.
 constexpr double kBeta = 0.1102 * (100.0 - 8.7), kStep = 0.1;
 
 double bessel_i0(double x) {
     double sum = 1.0, term = 1.0;
-    for (int k = 1; k < 60; k++) term *= x * x / (4.0 * k * k), sum += term;
+    for (int k = 1; term > 1e-16 * sum; k++) term *= x * x / (4.0 * k * k), sum += term;
     return sum;
 }
 
 // At x zero crossings from the middle.
 double kernel(double x) {
+    static const double whole = bessel_i0(kBeta);
     const double edge = x / kCrossings, cut = 1.0 - kStep / 2.0;
     if (fabs(edge) >= 1.0) return 0.0;
     const double sinc = x == 0.0 ? cut : sin(kPi * cut * x) / (kPi * x);
-    return sinc * bessel_i0(kBeta * sqrt(1.0 - edge * edge)) / bessel_i0(kBeta);
+    return sinc * bessel_i0(kBeta * sqrt(1.0 - edge * edge)) / whole;
 }
 
 }  // namespace
