@@ -79,8 +79,8 @@ class Mmproj(Handle):
     def image_grid(
         self, height: int, width: int, image_tokens: int | None = None
     ) -> tuple[int, int]:
-        """Returns (rows, cols) of the soft tokens that an image of this size becomes. Their product
-        is at most `image_tokens` (None: as many as the file says)."""
+        """Returns (rows, cols) of the soft tokens that an image becomes. Their product is at most
+        `image_tokens` (None: as many as the file says). height, width: its pixels."""
         rows, cols = ffi.new("int32_t*"), ffi.new("int32_t*")
         check(
             lib.pillion_mmproj_image_grid(
@@ -122,7 +122,7 @@ class Mmproj(Handle):
         return rows
 
     def audio_tokens(self, n_samples: int) -> int:
-        """Returns the soft tokens that so many samples become; 0: too short for one."""
+        """Returns the soft tokens that `n_samples` samples become; 0: too few for one."""
         n = ffi.new("size_t*")
         check(
             lib.pillion_mmproj_audio_tokens(self._c, check_int("n_samples", n_samples, 0, 2**40), n)

@@ -291,9 +291,7 @@ class Model(Handle):
         these ids stand for the rows. The same digest gives the same ids, so texts with the same
         media begin alike. Raises `UsageError` for another width, no rows, or a known digest with
         other rows, `UnsupportedModelError` if the model takes no media."""
-        values = np.ascontiguousarray(rows, dtype=np.float32)
-        if values.ndim != 2:
-            wrong("rows", values.shape, "an array [n, n_embd]")
+        values = _rows(rows)
         if not isinstance(digest, bytes) or len(digest) != 32:
             wrong("digest", digest, "32 bytes")
         first = ffi.new("int32_t*")
@@ -311,8 +309,9 @@ class Model(Handle):
         return int(first[0])
 
     def drop_media(self, first: int) -> None:
-        """Frees the rows of a medium. Texts that have been read keep them in their caches, and its
-        digest still gives the same ids. Raises `UsageError` if no medium begins with this id."""
+        """Frees the rows of a medium. first: the id that `add_media` returned. Texts that have been
+        read keep the rows in their caches, and the digest still gives the same ids. Raises
+        `UsageError` if no medium begins with this id."""
         check(lib.pillion_model_drop_media(self._c, check_int("first", first, -(2**31), 2**31 - 1)))
 
     # ---- running it ----
@@ -360,6 +359,17 @@ class Metadata(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._known)
+
+
+def _rows(rows: Any) -> npt.NDArray[np.float32]:
+    try:
+        with np.errstate(over="ignore"):
+            values = np.ascontiguousarray(rows, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError):
+        wrong("rows", rows, "an array of numbers [n, n_embd]")
+    if values.ndim != 2:
+        wrong("rows", rows, "an array of numbers [n, n_embd]")
+    return values
 
 
 def layer_count(n_gpu_layers: int) -> int:

@@ -75,7 +75,7 @@ class World:
     """Open objects to call methods of; made anew when a call took them along."""
 
     def __init__(self, pillion):
-        from pillion.models import TINY_ASSISTANT, TINY_TARGET
+        from pillion.models import TINY_ASSISTANT, TINY_MMPROJ, TINY_TARGET
 
         self.pillion, self.target, self.drafter = pillion, TINY_TARGET, TINY_ASSISTANT
         self.llm = pillion.LLM(self.target, n_ctx=48, drafter=None, seed=1)
@@ -83,6 +83,8 @@ class World:
         self.drained = pillion.Engine(self.model, sizes={"n_ctx": 16})
         self.done = self.llm.generate([2, 5], max_tokens=1).result()
         self.context = self.model.context(48)
+        self.towers = pillion.Mmproj(TINY_MMPROJ, n_threads=1)
+        self.first = self.model.add_media(np.ones((1, self.model.n_embd)), b"f" * 32)
         self.pair = pillion.Pair(self.model.context(48, n_outputs=9), str(self.drafter))
         self.sampler = pillion.Sampler(pillion.SamplingParams(seed=1))
         self.batch = pillion.Batch(self.model, n_sequences=3, n_ctx=48)
@@ -478,6 +480,37 @@ def good_calls(world, folder):
                 "dataset": "",
             },
         ),
+        "LLM.fit": (
+            p.LLM.fit,
+            {
+                "path": world.target,
+                "memory_bytes": 2**32,
+                "n_ctx": 4096,
+                "kv_type": "f16",
+                "drafter": None,
+                "mmproj": None,
+            },
+        ),
+        "find_mmproj": (p.find_mmproj, {"model": world.target}),
+        "Model.add_media": (
+            world.model.add_media,
+            {"rows": np.ones((2, world.model.n_embd)), "digest": b"w" * 32, "bidirectional": False},
+        ),
+        "Model.drop_media": (world.model.drop_media, {"first": world.first}),
+        "Mmproj": (p.Mmproj, {"path": world.towers.path, "n_threads": 1}),
+        "Mmproj.image_grid": (
+            world.towers.image_grid,
+            {"height": 20, "width": 30, "image_tokens": 70},
+        ),
+        "Mmproj.encode_image": (
+            world.towers.encode_image,
+            {"rgb": np.zeros((5, 4, 3), np.uint8), "image_tokens": 4},
+        ),
+        "Mmproj.audio_tokens": (world.towers.audio_tokens, {"n_samples": 4000}),
+        "Mmproj.encode_audio": (
+            world.towers.encode_audio,
+            {"samples": np.zeros(800, np.float32)},
+        ),
         "read_header": (read_header, {"path": world.drafter, "tensors": False}),
         "inspect_file": (
             inspect_file,
@@ -502,6 +535,7 @@ NO_INPUT = {
     "Activation",
     "Backend",
     "BatchStats",
+    "Fit",
     "ImatrixSummary",
     "Limits",
     "Logprobs",
@@ -568,8 +602,9 @@ Sampler.go_back
 LogitsProcessors constrained_round constrained_token Sampler.accept Tokenizer.encode
 Tokenizer.decode Tokenizer.decode_bytes Tokenizer.stream Tokenizer.token_bytes
 Tokenizer.token_text Tokenizer.token_type TokenStream TokenStream.feed ChatTemplate
-ChatTemplate.render device find_drafter quantize join split imatrix read_header
-inspect_file convert""".split()
+ChatTemplate.render device find_drafter quantize join split imatrix LLM.fit find_mmproj
+Model.add_media Model.drop_media Mmproj Mmproj.image_grid Mmproj.encode_image
+Mmproj.audio_tokens Mmproj.encode_audio read_header inspect_file convert""".split()
 
 
 def test_nothing_public_is_left_out(pillion, world, tmp_path):

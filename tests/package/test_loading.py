@@ -233,5 +233,6 @@ def test_what_the_hook_collects(pillion, monkeypatch):
     web = {path.name for path in (PACKAGE / "server" / "web").iterdir()}
     assert {"page.html", "style.css", "main.js"} <= web
     models = ["tiny-target.gguf", "tiny-assistant.gguf", "tiny-mmproj.gguf", "genesis.txt"]
+    models += ["seven.png", "seven.wav"]
     wanted = {**dict.fromkeys(models, "pillion/models"), **dict.fromkeys(web, "pillion/server/web")}
     assert datas == wanted

@@ -12,7 +12,7 @@
 _Static_assert(sizeof(pillion_status) == 4, "pillion_status");
 _Static_assert(sizeof(void*) != 8 || sizeof(pillion_model_config) == 48, "pillion_model_config");
 _Static_assert(sizeof(void*) != 8 || sizeof(pillion_fit_config) == 40, "pillion_fit_config");
-_Static_assert(sizeof(pillion_model_info) == 88, "pillion_model_info");
+_Static_assert(sizeof(pillion_model_info) == 96, "pillion_model_info");
 _Static_assert(sizeof(pillion_tokenizer_info) == 120, "pillion_tokenizer_info");
 _Static_assert(sizeof(pillion_context_config) == 40, "pillion_context_config");
 _Static_assert(sizeof(void*) != 8 || sizeof(pillion_activation_info) == 40,

@@ -159,7 +159,7 @@ def test_errors(client, toy):
     assert "must end with a user message" in body["error"]["message"]
     with pytest.raises(anthropic.BadRequestError, match="prompt is too long: .* holds 1024"):
         ask(client, messages=[{"role": "user", "content": "word " * 3000}])
-    with pytest.raises(anthropic.BadRequestError, match="image"):
+    with pytest.raises(anthropic.BadRequestError, match="fetches nothing"):
         image = {"type": "image", "source": {"type": "url", "url": "http://x/y.png"}}
         ask(client, messages=[{"role": "user", "content": [image]}])
 

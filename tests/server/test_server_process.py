@@ -78,7 +78,9 @@ def test_without_a_model_the_embedded_pair_is_served(pillion, tiny_target, start
     process = start(REAL, "--port", 0)
     line = process.line()
     found = re.fullmatch(
-        r"(http://127\.0\.0\.1:\d+) answers: tiny-target, drafter: mtp; .*\n", line
+        r"(http://127\.0\.0\.1:\d+) answers: tiny-target, drafter: mtp, "
+        r"takes images and audio; .*\n",
+        line,
     )
     url = found[1]
     body = {"messages": [{"role": "user", "content": "Read Genesis 1."}], "temperature": 0}
@@ -100,7 +102,7 @@ def test_options_reach_the_model_and_the_api(pillion, tiny_target, start):
         "--api-key", "one,two", "--chat-template", "{{ messages[0].content }}",
     )  # fmt: skip
     line = process.line()
-    assert "answers: mine;" in line
+    assert "answers: mine, takes images and audio;" in line
     url = re.search(r"http://\S+", line)[0]
     assert httpx.get(f"{url}/v1/models").status_code == 401
     with httpx.Client(base_url=url, headers={"X-Api-Key": "two"}, timeout=PATIENCE) as client:

@@ -21,7 +21,7 @@ from ..options import thread_count
 from .architecture import Architecture
 from .architectures import architecture_of
 from .checkpoint import Checkpoint, Source
-from .mmproj import write_mmproj
+from .mmproj_conversion import write_mmproj
 from .report import Report, refuse_out_of_range, refuse_unplaced, sound
 from .values import FILE_TYPES, FLOATS, OUTTYPES, stored_type
 from .vocabulary import write_tokenizer

@@ -72,9 +72,9 @@ def fit(
     """What `LLM.fit` does."""
     if memory_bytes is None:
         memory_bytes = int(system().get("memory_bytes") or 0)
-    check_int("memory_bytes", memory_bytes, 1, 2**63 - 1)
+    memory_bytes = check_int("memory_bytes", memory_bytes, 1, 2**63 - 1)
     if n_ctx is not None:
-        check_int("n_ctx", n_ctx, 1, 2**31 - 1)
+        n_ctx = check_int("n_ctx", n_ctx, 1, 2**31 - 1)
     if kv_type is not None:
         check_choice("kv_type", kv_type, KV_TYPES)
     files = {"drafter": _path("drafter", drafter), "mmproj": _path("mmproj", mmproj)}
@@ -87,7 +87,10 @@ def fit(
 
 
 def _path(name: str, given: GivenFile) -> Any:
-    return None if given is None else "auto" if given == "auto" else Path(check_path(name, given))
+    if given is None:
+        return None
+    path = check_path(name, given)
+    return "auto" if path == "auto" else Path(path)
 
 
 class _Search:
