@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import gguf
 import numpy as np
 from pillion.convert.audio_towers import AudioFrames, Conformer
-from pillion.convert.mmproj import type_in_file
+from pillion.convert.mmproj_conversion import type_in_file
 from pillion.convert.values import FILE_TYPES
 from pillion.convert.vision_towers import VisionPatches, VisionTransformer
 from pillion.convert.writer import GgufFile
