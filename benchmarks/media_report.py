@@ -1,6 +1,6 @@
 """What pictures and sounds cost with an mmproj file of true shape.
 
-    python benchmarks/make_synthetic_mmproj.py e2b --type q8_0 -o mmproj.gguf
+    python benchmarks/make_synthetic_mmproj.py mmproj.gguf --size e2b --type q8_0
     python benchmarks/media_report.py --mmproj mmproj.gguf [--model TARGET] [--threads 2]
         [--tokens 70,280,1120] [--seconds 30] [-r 3] [--json OUT]
 

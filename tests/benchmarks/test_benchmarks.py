@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "python/pillion/models/tiny-target.gguf"
+MMPROJ = TARGET.with_name("tiny-mmproj.gguf")
 
 
 def run(program, *arguments):
@@ -144,3 +145,16 @@ def test_synthetic_towers_have_the_published_shapes(pillion, tmp_path):
     assert "12b, f16, 122 MB" in done.stdout and out.stat().st_size == 122030880
     with pillion.Mmproj(out) as towers:
         assert towers.has_vision and towers.has_audio and towers.n_embd == 3840
+
+
+def test_media_report_measures_all(tmp_path):
+    out = tmp_path / "report.json"
+    done = run(
+        "media_report.py", "--mmproj", MMPROJ, "--model", TARGET, "--tokens", 70,
+        "--seconds", 1, "-r", 1, "--json", out,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    assert len(found["picture, 70"]) == len(found["sound, 1 s"]) == 1
+    assert found["memory"]["held"] > 0 and found["first"]["whole"] > 0
+    assert len(done.stdout.splitlines()) == 4
