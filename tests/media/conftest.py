@@ -1,3 +1,4 @@
+import media_files
 import pytest
 from stand_in_towers import StandIn
 
@@ -12,3 +13,19 @@ def stand_in(tmp_path):
         return StandIn(path, n_embd, **options)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def opened(pillion):
+    """Opens the towers of a model once for all tests of a file."""
+    made = {}
+
+    def get(name, outtype="f32", n_threads=2):
+        key = (name, outtype, n_threads)
+        if key not in made:
+            made[key] = pillion.Mmproj(media_files.mmproj(name, outtype), n_threads=n_threads)
+        return made[key]
+
+    yield get
+    for one in made.values():
+        one.close()

@@ -5,6 +5,7 @@ import threading
 import media_files
 import numpy as np
 import pytest
+from device_models import nmse
 
 # NMSE of the rows. Products by float weights take float activations, which leaves the differences
 # of float32 sums; quantized weights take int8 activations. f16 and bf16: what the rounding of the
@@ -16,27 +17,6 @@ RANDOM = [
     for outtype in BOUNDS
     for sound in ("short", "long")
 ]
-
-
-@pytest.fixture(scope="module")
-def opened(pillion):
-    """Opens the towers of a model once for all tests here."""
-    made = {}
-
-    def get(name, outtype="f32", n_threads=2):
-        key = (name, outtype, n_threads)
-        if key not in made:
-            made[key] = pillion.Mmproj(media_files.mmproj(name, outtype), n_threads=n_threads)
-        return made[key]
-
-    yield get
-    for one in made.values():
-        one.close()
-
-
-def nmse(got, want):
-    want = want.astype(np.float64)
-    return np.mean((got - want) ** 2) / np.mean(want**2)
 
 
 def wave(name="long"):
