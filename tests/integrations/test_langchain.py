@@ -37,7 +37,7 @@ GREEDY = {"temperature": 0, "max_tokens": 12}
 
 @pytest.fixture(scope="module")
 def llm(pillion, tiny_target):
-    with pillion.LLM(tiny_target, n_ctx=512, n_threads=1, parallel=2) as one:
+    with pillion.LLM(tiny_target, n_ctx=512, n_threads=1, parallel=2, draft=2) as one:
         yield one
 
 
