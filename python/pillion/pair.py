@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ._native import Handle, Tokens, as_str, check, ffi, interruptible, lib, read_json, token_array
+from ._native import Handle, Tokens, check, ffi, interruptible, lib, read_json, token_array
 from .arguments import check_bool, check_choice, check_int, check_number, check_path, wrong
 from .calling import checked_class
 from .context import Context, Floats
@@ -17,6 +17,7 @@ from .errors import Busy, UsageError
 from .model import Model
 from .pair_stats import DRAFT_MAX as DRAFT_MAX
 from .pair_stats import PairStats as PairStats
+from .pair_stats import Reading
 from .pair_stats import Round as Round
 from .sampling import Mask, Sampler, SamplingParams, mask_pointer
 
@@ -28,12 +29,6 @@ DRAFT_SAMPLING = ("greedy", "probabilistic")
 Draft = int | str
 """A draft length: 0 (off) to 8, or "auto"."""
 Drafter: TypeAlias = Model | str | os.PathLike[str]
-
-_STATES = {
-    lib.PILLION_SPECULATION_ON: "on",
-    lib.PILLION_SPECULATION_PAUSED: "paused",
-    lib.PILLION_SPECULATION_OFF: "off",
-}
 
 
 @checked_class
@@ -399,25 +394,13 @@ class Pair(Handle):
     @property
     def stats(self) -> PairStats:
         """Counts since the start or the last `reset_stats`."""
+        return self._reading().stats
+
+    def _reading(self) -> Reading:
+        """As `stats`, in the library's form."""
         raw = ffi.new("pillion_pair_stats*")
         check(lib.pillion_pair_get_stats(self._c, raw, ffi.sizeof("pillion_pair_stats")))
-        return PairStats(
-            rounds=int(raw.rounds),
-            tokens=int(raw.tokens),
-            drafted=int(raw.drafted),
-            accepted=int(raw.accepted),
-            forced=int(raw.forced),
-            drafted_at=[int(n) for n in raw.drafted_at],
-            accepted_at=[int(n) for n in raw.accepted_at],
-            draft_ms=float(raw.draft_ms),
-            verify_ms=float(raw.verify_ms),
-            accept_ms=float(raw.accept_ms),
-            state=_STATES.get(raw.state, "off"),
-            reason=as_str(ffi.string(raw.reason)),
-            kind=as_str(ffi.string(raw.kind)),
-            head=as_str(ffi.string(raw.head)),
-            n_draft=int(raw.n_draft),
-        )
+        return Reading(raw)
 
     def reset_stats(self) -> None:
         """Counts from zero again."""

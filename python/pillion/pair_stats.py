@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ._native import lib
+from ._native import as_str, ffi, lib
 
 DRAFT_MAX: int = lib.PILLION_DRAFT_MAX
 """Most drafts of one round."""
@@ -14,6 +14,13 @@ DRAFT_MAX: int = lib.PILLION_DRAFT_MAX
 _COUNTS = (
     "rounds", "tokens", "drafted", "accepted", "forced", "draft_ms", "verify_ms", "accept_ms"
 )  # fmt: skip
+
+
+_STATES = {
+    lib.PILLION_SPECULATION_ON: "on",
+    lib.PILLION_SPECULATION_PAUSED: "paused",
+    lib.PILLION_SPECULATION_OFF: "off",
+}
 
 
 class Round(NamedTuple):
@@ -131,6 +138,40 @@ class PairStats:
             "accept_ms": self.accept_ms,
             "n_draft": self.n_draft,
         }
+
+
+class Reading:
+    """A pair's counts as the library wrote them. They become `PairStats` when somebody asks, since
+    that takes longer than all else that Python does in a round."""
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+        """`pillion_pair_stats`, written once."""
+        self._stats: PairStats | None = None
+
+    @property
+    def stats(self) -> PairStats:
+        """The counts."""
+        if self._stats is None:
+            raw = self.raw
+            self._stats = PairStats(
+                rounds=int(raw.rounds),
+                tokens=int(raw.tokens),
+                drafted=int(raw.drafted),
+                accepted=int(raw.accepted),
+                forced=int(raw.forced),
+                drafted_at=[int(n) for n in raw.drafted_at],
+                accepted_at=[int(n) for n in raw.accepted_at],
+                draft_ms=float(raw.draft_ms),
+                verify_ms=float(raw.verify_ms),
+                accept_ms=float(raw.accept_ms),
+                state=_STATES.get(raw.state, "off"),
+                reason=as_str(ffi.string(raw.reason)),
+                kind=as_str(ffi.string(raw.kind)),
+                head=as_str(ffi.string(raw.head)),
+                n_draft=int(raw.n_draft),
+            )
+        return self._stats
 
 
 def _share(part: int, whole: int) -> float:

@@ -247,3 +247,23 @@ def test_the_clock_notes_calls_and_goes(pillion, tiny_target):
         clock.forget()
         assert clock.outside(window) == (window[1] - window[0], 0)
     assert all(module.lib is real for module in modules)
+
+
+def test_the_clock_takes_a_simulation_out(pillion):
+    clock_of = importlib.import_module("pillion.benchmark.library_clock")
+
+    class Simulation:
+        def choose(self):
+            clock.pillion_choice_init(pillion._native.ffi.new("pillion_choice*"), 0)
+            until = clock_of.time.perf_counter() + 0.002
+            while clock_of.time.perf_counter() < until:
+                pass
+
+    real = Simulation.choose
+    with clock_of.LibraryClock(Simulation) as clock:
+        begin = clock_of.time.perf_counter()
+        Simulation().choose()
+        window = (begin, clock_of.time.perf_counter())
+        assert len(clock._calls[threading.get_ident()]) == 1  # the call inside is no second one
+        assert clock.outside(window).seconds < window[1] - window[0] - 0.002 + 1e-4
+    assert Simulation.choose is real

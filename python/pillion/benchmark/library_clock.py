@@ -20,22 +20,35 @@ class LibraryClock:
 
     A call ends when its thread is back in Python, so a wait for the interpreter's lock counts as
     the library's.
+
+    apart: a class whose public methods count as the library too, such as a simulation that no real
+    text has.
     """
 
     _lib = _native.lib
 
-    def __init__(self) -> None:
+    def __init__(self, apart: type | None = None) -> None:
+        self._apart = apart
+        self._own: dict[str, Any] = {}  # its methods
         # By thread; the fields of `Call` as plain tuples, which are quicker.
         self._calls: dict[int, list[tuple[float, float, float, float]]] = defaultdict(list)
 
     def __enter__(self) -> LibraryClock:
         for module in _modules_with(self._lib):
             vars(module)["lib"] = self
+        for name, method in vars(self._apart).items() if self._apart else ():
+            if callable(method) and not name.startswith("_"):
+                self._own[name] = method
+        for name, method in self._own.items():
+            setattr(self._apart, name, self._timed(method))
         return self
 
     def __exit__(self, *_: object) -> None:
         for module in _modules_with(self):
             vars(module)["lib"] = self._lib
+        for name, method in self._own.items():
+            setattr(self._apart, name, method)
+        self._own.clear()
 
     def __getattr__(self, name: str) -> Any:
         """In place of the library's function or constant."""
@@ -53,7 +66,10 @@ class LibraryClock:
             try:
                 return function(*arguments)
             finally:
-                calls[me()].append((begin, now(), used_before, used()))
+                mine = calls[me()]
+                while mine and mine[-1][0] >= begin:
+                    mine.pop()  # a call inside this one
+                mine.append((begin, now(), used_before, used()))
 
         return call
 

@@ -15,6 +15,7 @@ from .. import Engine, Request
 from ..pair import DRAFT_MAX
 from .library_clock import LibraryClock
 from .setting import PLAIN, Mode, Result, Setting
+from .simulated_acceptance import SimulatedAcceptance
 from .timeline import Spread, common_window, gap_summary, gaps_ms, rates, spread
 from .users import Counts, Maker, Together, finish, until_all_begin
 
@@ -82,7 +83,7 @@ class Parallel:
     def run(self, report: Callable[[int, int], None]) -> list[Result]:
         """report: called with (measurements done, all of them)."""
         steps = list(self._steps())
-        with LibraryClock() as clock, ExitStack() as stack:
+        with LibraryClock(SimulatedAcceptance) as clock, ExitStack() as stack:
             engines: dict[bool, Engine] = {}
             for mode in self.modes:
                 plain = mode.name == PLAIN

@@ -71,7 +71,8 @@ class Slot:
             self.context.close()
             raise
         self._version = self._parts.version
-        self._known = self._before = self.pair.stats  # as last read; as the request found them
+        self._known = self.pair._reading()
+        self._before = self._known.stats  # as the request found them
 
     @property
     def drafts(self) -> bool:
@@ -83,7 +84,7 @@ class Slot:
         the pair itself would be busy, and would find us busy."""
         if not self.drafts:
             return PairStats(reason=self._parts.why_no_pair)
-        return self._known if self.work is not None else self.pair.stats
+        return self._known.stats if self.work is not None else self.pair.stats
 
     @property
     def length(self) -> int:
@@ -125,10 +126,10 @@ class Slot:
         if self.drafts:
             work.timings.draft_n = 0
         else:
-            work.counts = (PairStats(), PairStats(reason=self._parts.why_no_pair))
+            work.no_drafter = self._parts.why_no_pair
         usable = self.context.match(self._text).usable
-        self._known = self.pair.stats
-        self._before = self._known - work.speculation  # of its turns before it was parked
+        self._known = self.pair._reading()
+        self._before = self._known.stats - work.speculation  # of its turns before it was parked
         by_steps = work.constraint is not None
         self._part = Part(self.pair, work.sampler, self._end_array, by_steps)
         self.work = work
@@ -299,7 +300,7 @@ class Slot:
 
     def _pieces(self, work: Work, one: Round) -> list[Piece]:
         text = work.assembler
-        # A reading costs 10 µs, a twentieth of a tiny model's token: rounds without drafts wait.
+        # A reading costs some µs, which a tiny model would feel: rounds without drafts wait.
         is_read = bool(one.drafted or one.forced or one.ended)
         if self.drafts:
             self.last_round = one
@@ -332,11 +333,11 @@ class Slot:
     def _read_counts(self, work: Work) -> None:
         """Reads what the drafter did, as the library counts it."""
         try:
-            self._known = self.pair.stats
+            self._known = self.pair._reading()
         except Busy:  # the round is over: it can't come again
             raise Moved() from None
-        now, before = self._known, self._before
-        work.counts = (before, now)
+        before, now = self._before, self._known.raw
+        work.counts = (before, self._known)
         work.timings.draft_n = now.drafted - before.drafted
         work.timings.draft_n_accepted = now.accepted - before.accepted
 

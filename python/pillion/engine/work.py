@@ -21,6 +21,7 @@ from ..arguments import check_bool, check_int, check_number, check_text, wrong
 from ..calling import checked_class
 from ..errors import Cancelled, UsageError
 from ..pair import Draft, PairStats, draft_length
+from ..pair_stats import Reading
 from ..sampling import Sampler, SamplingParams
 from .assembler import Piece, TextAssembler
 from .stops import stop_strings
@@ -155,8 +156,10 @@ class Work:
         """The sampler's penalties know the prompt."""
         self.assembler = assembler
         self.timings = Timings()
-        self.counts = (PairStats(), PairStats())
-        """The pair's counts as the request found them, and as last read."""
+        self.counts: tuple[PairStats, Reading] | None = None
+        """The pair's counts as the request found them, and as last read; None: not read yet."""
+        self.no_drafter = ""
+        """Why there is no drafter; "": there is one."""
         self.prompt_scores: list[float] | None = None
         self.state = "queued"
         """ "queued", "reading" the prompt, "writing", or "done"."""
@@ -194,8 +197,10 @@ class Work:
     @property
     def speculation(self) -> PairStats:
         """What the drafter did for the request, as last read."""
+        if self.counts is None:
+            return PairStats(reason=self.no_drafter)
         before, now = self.counts
-        return now - before
+        return now.stats - before
 
     @property
     def ended(self) -> bool:
