@@ -664,7 +664,7 @@ def test_21_tokens_are_always_candidates(pillion, tiny_target, tiny_assistant):
 def test_24_stop_strings_with_drafts(pillion, tiny_target, draft):
     """At a draft's border, inside an accepted block, over two tokens; and the next turn."""
     with (
-        pillion.LLM(tiny_target, n_ctx=512) as llm,
+        pillion.LLM(tiny_target, n_ctx=512, draft=draft) as llm,
         pillion.LLM(tiny_target, n_ctx=512, drafter=None) as plain,
     ):
         options = dict(temperature=0, max_tokens=40)

@@ -37,7 +37,7 @@ def text(server, **more):
 
 
 def test_a_chat_is_what_the_library_writes(server, llm):
-    found = chat(server)
+    found = chat(server, draft=2)
     assert found.status_code == 200 and found.headers["content-type"] == "application/json"
     expected = llm.chat(CHAT["messages"], temperature=0, max_tokens=12)
     found = found.json()
@@ -112,7 +112,7 @@ def test_the_draft_length_of_a_request_never_changes_it(server, draft):
     assert found["choices"] == plain["choices"]
     assert found["usage"]["completion_tokens"] == 40  # drafts are not counted
     drafted = found["speculation"]["drafted"]
-    assert (drafted > 0) == (draft != 0)
+    assert draft == "auto" or (drafted > 0) == (draft > 0)  # "auto" may pause on a busy machine
 
 
 def test_stop_bias_and_logprobs(server, llm):

@@ -75,6 +75,7 @@ def test_who_leaves_frees_the_sequence(serve, strings, where, stream):
         until(lambda: server.states() == others)
         if stayed is None:
             until(lambda: is_idle(server))
+            until(lambda: not server.serving.engine._here().inside)  # the row under way is over
             before = strings.evaluated
             assert not threading.Event().wait(3 * SLOW / 1e6)
             assert strings.evaluated == before  # nothing goes on for nobody
