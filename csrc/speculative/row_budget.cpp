@@ -62,9 +62,8 @@ void RowBudget::choose(const std::vector<Entry>& entries, const Limits& limits,
         lengths = plain_.lengths;
         return;
     }
-    Plan& plan = look_again() || look() ? looked_ : chosen_;
-    retry(entries, plan);
-    lengths = plan.lengths;
+    const Plan& plan = look_again() || look() ? looked_ : chosen_;
+    lengths = retry(entries, plan) ? tried_.lengths : plan.lengths;
 }
 
 // ---- the model ----

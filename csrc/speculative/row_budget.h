@@ -110,7 +110,9 @@ class RowBudget {
     bool wants_plain();
     bool look();
     bool look_again();
-    void retry(const std::vector<Entry>& entries, Plan& plan);
+    bool retry(const std::vector<Entry>& entries, const Plan& plan);
+    bool find_tries(const std::vector<Entry>& entries);
+    void begin_tries(const std::vector<Entry>& entries, bool hopeless);
     bool is_hopeless(const std::vector<Entry>& entries);
     double loss(const Plan& plan) const;
     void spend(const Plan& plan, double feared);
@@ -138,8 +140,9 @@ class RowBudget {
     std::vector<Rider> riders_;
     std::vector<double> run_curve_, step_curve_, mixed_curve_, hope_curve_;  // ms
     // plain: all drafts at their least. chosen: by measured costs. lifted: lift()'s result.
-    Plan plain_, chosen_, recalled_, best_, lifted_, looked_;
-    std::vector<char> again_;  // a try that goes on
+    Plan plain_, chosen_, recalled_, best_, lifted_, looked_, tried_;
+    std::vector<char> again_;   // a try that goes on
+    std::vector<char> starts_;  // a try that begins
     int other_rows_ = 0, most_rows_ = 0;
     int64_t positions_ = 0;
     double weight_ = 0;  // users who wait for the run

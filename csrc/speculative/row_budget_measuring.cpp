@@ -22,7 +22,7 @@ constexpr double kClose = 1.05;
 constexpr int kLookAfter = 8, kLooks = 3, kLookRounds = 2;
 // Share of the rounds that may be lost to measuring, and at most so many. An unexpected
 // loss of one round counts as at most kLossMost: cold caches or another process caused it.
-constexpr double kPurseShare = 0.008, kPurseMost = 4;
+constexpr double kPurseShare = 0.010, kPurseMost = 4;
 constexpr double kLossMost = 0.5;
 // Limits of the loss that is feared.
 constexpr double kFearLeast = 0.05, kFearMost = 0.5;
@@ -119,11 +119,10 @@ bool RowBudget::is_hopeless(const std::vector<Entry>& entries) {
     return true;
 }
 
-// The acceptance of a sequence without drafts may have changed. A try has one draft; while its
-// first draft is right it goes on with one more.
-void RowBudget::retry(const std::vector<Entry>& entries, Plan& plan) {
-    bool due = false;
-    again_.assign(entries.size(), false);
+// Sequences whose try goes on or may begin. False: there is none.
+bool RowBudget::find_tries(const std::vector<Entry>& entries) {
+    again_.assign(entries.size(), false), starts_.assign(entries.size(), false);
+    bool goes_on = false, due = false;
     for (size_t i = 0; i < entries.size(); i++) {
         if (riders_[i].most == riders_[i].least) continue;
         History& h = *entries[i].history;
@@ -136,30 +135,54 @@ void RowBudget::retry(const std::vector<Entry>& entries, Plan& plan) {
         const bool right = h.tries > 0 && entries[i].acceptance->acceptance(0) > h.before;
         again_[i] = right && h.tries < kTryMost;
         if (!again_[i]) h.tries = 0;
+        goes_on |= bool(again_[i]);
         due |= h.idle >= h.retry_after;
     }
-    due = due && purse_ > 0;
-    const bool hopeless = due && is_hopeless(entries);
-    const int rows = plan.rows;
-    for (size_t i = 0; i < entries.size() && plan.rows < most_rows_; i++) {
-        const Entry& e = entries[i];
-        if (riders_[i].most == riders_[i].least || chosen_.lengths[i] > 0) continue;
-        History& h = *e.history;
-        // A run with more rows is dear once for all: those halfway to their try come along.
-        const bool starts = !again_[i] && due && 2 * h.idle >= h.retry_after;
-        if (starts) {
+    // A run with more rows is dear once for all: those halfway to their try come along.
+    for (size_t i = 0; due && purse_ > 0 && i < entries.size(); i++) {
+        const History& h = *entries[i].history;
+        starts_[i] = riders_[i].most > riders_[i].least && chosen_.lengths[i] == 0 && !again_[i] &&
+                     2 * h.idle >= h.retry_after;
+    }
+    return goes_on || (due && purse_ > 0);
+}
+
+void RowBudget::begin_tries(const std::vector<Entry>& entries, bool hopeless) {
+    for (size_t i = 0; i < entries.size(); i++) {
+        History& h = *entries[i].history;
+        if (starts_[i]) {
             h.idle = 0, h.retry_after = std::min(2 * h.retry_after, kRetryMost);
             if (hopeless) continue;
-            e.acceptance->doubt_acceptance();
+            entries[i].acceptance->doubt_acceptance();
         }
-        if (!starts && !again_[i]) continue;
-        h.before = e.acceptance->acceptance(0), h.tries++;
-        const int most = std::min(riders_[i].most, plan.lengths[i] + most_rows_ - plan.rows);
-        set(plan, i, std::max(plan.lengths[i], std::min(h.tries, most)));
+        if (starts_[i] || again_[i]) h.before = entries[i].acceptance->acceptance(0), h.tries++;
     }
-    if (plan.rows == rows) return;
-    price(plan);
-    spend(plan, loss(plan));
+}
+
+// The acceptance of a sequence without drafts may have changed. A try has one draft; while its
+// first draft is right it goes on with one more. It waits, or ends, where the purse does not hold
+// what it is expected to lose. The lengths are in tried_ if any changed.
+bool RowBudget::retry(const std::vector<Entry>& entries, const Plan& plan) {
+    if (!find_tries(entries)) return false;
+    const bool begins = std::count(starts_.begin(), starts_.end(), true) > 0;
+    const bool hopeless = begins && is_hopeless(entries);
+    tried_ = plan;
+    for (size_t i = 0; i < entries.size() && tried_.rows < most_rows_; i++) {
+        if (!again_[i] && (!starts_[i] || hopeless)) continue;
+        const int wanted = again_[i] ? entries[i].history->tries + 1 : 1;
+        const int most = std::min(riders_[i].most, tried_.lengths[i] + most_rows_ - tried_.rows);
+        set(tried_, i, std::max(tried_.lengths[i], std::min(wanted, most)));
+    }
+    const bool changes = tried_.rows > plan.rows;
+    if (changes) price(tried_);
+    if (changes && loss(tried_) > purse_) {
+        for (size_t i = 0; i < entries.size(); i++)
+            if (again_[i]) entries[i].history->tries = 0;
+        return false;
+    }
+    begin_tries(entries, hopeless);
+    if (changes) spend(tried_, loss(tried_));
+    return changes;
 }
 
 }  // namespace pillion
