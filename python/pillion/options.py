@@ -23,6 +23,7 @@ FLASH_ATTN = {
     False: lib.PILLION_FLASH_OFF,
 }
 SNAPSHOTS_MAX = 256
+CONTEXT_DEFAULT = 4096
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,7 +33,7 @@ class ContextSizes:
     """What decides the memory of a context."""
 
     n_ctx: int | None = None
-    """Positions; None: the model's own, at most 4096."""
+    """Positions; None: the model's own, at most 4096 (CONTEXT_DEFAULT)."""
     n_batch: int | None = None
     """Rows of one prefill run; None: 512."""
     n_threads: int | None = None

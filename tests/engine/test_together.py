@@ -87,11 +87,14 @@ def test_a_cache_too_small_for_all(pillion, opened, alone, monkeypatch):
     """The youngest make room, read their text again, and write the same; nobody fails."""
     monkeypatch.setattr(pillion.engine.pages, "RESERVE", 8)
     with opened(parallel=6, n_positions=768) as llm:
-        found = [asked(llm, i) for i in range(N)]
-        assert [one.result().tokens for one in found] == alone
-        stats = llm.engine.stats()
-        assert stats.parked > 0 and stats.completed == N and not stats.ended_early
-        assert stats.pages == 3
+        for turn in range(1, 21):
+            found = [asked(llm, i) for i in range(N)]
+            assert [one.result().tokens for one in found] == alone
+            stats = llm.engine.stats()
+            assert stats.completed == turn * N and not stats.ended_early
+            if stats.parked > 0:
+                break  # who meets whom depends on how busy the machine is
+        assert stats.parked > 0 and stats.pages == 3
         llm.reset()
         until(lambda: llm.engine._slots[0].length == 0)
         batch = llm.engine._group.parts.batch

@@ -127,7 +127,7 @@ class Engine(Held):
     def _set_up(self, group: SlotGroup, queue_limit: int | None) -> None:
         self._group = group
         slots = self._slots = group.slots
-        self._pages = Pages(group.parts, slots)
+        self._pages = Pages(group.parts, slots, group.prefixes)
         self.tokenizer = slots[0].context.model.tokenizer
         self.queue_limit = queue_limit
         """The most requests that may wait for a slot; None: any number. May be set at any time."""
@@ -263,6 +263,7 @@ class Engine(Held):
                 else:
                     slot.context.clear()
                     slot.owner = ""
+            self._group.prefixes.forget()
 
         self._do(body)
 
@@ -437,7 +438,8 @@ class Engine(Held):
     def _serve(self, life: Life, first: Any) -> None:
         """Works until nothing is left."""
         try:
-            Loop(life, self._group.machine, self._slots, self._stats, self._pages).work(first)
+            group = self._group
+            Loop(life, group, self._stats, self._pages).work(first)
         except BaseException as error:  # a fault here must not leave anybody waiting
             for work in list(life.works):
                 if work.end(InternalError(f"the engine failed: {error}")):

@@ -15,10 +15,9 @@ from typing import Any
 
 from .._locks import forks
 from ..errors import Busy, Cancelled, Closed, TimedOut
-from .machine import Machine
 from .pages import Pages
 from .scheduler import READING, ROWS_MIN, Entry, Scheduler, Turn, best_slot
-from .slot import Moved, Slot
+from .slot import Moved, Slot, SlotGroup
 from .stats import EngineStats
 from .turn import TurnRunner, forget_aims
 from .waiting import wake_all
@@ -79,13 +78,12 @@ class Loop(TurnRunner):
     def __init__(
         self,
         life: Life,
-        machine: Machine,
-        slots: Sequence[Slot],
+        group: SlotGroup,
         stats: EngineStats,
         pages: Pages,
     ) -> None:
-        super().__init__(life, machine, slots, stats)
-        self._pages = pages
+        super().__init__(life, group.machine, group.slots, stats)
+        self._pages, self._prefixes = pages, group.prefixes
         self._queue_moved = False
 
     def work(self, first: Any) -> None:
@@ -222,20 +220,27 @@ class Loop(TurnRunner):
         )
 
     def _share(self, slot: Slot, work: Work) -> None:
-        """Adopts the beginning of another slot's text, where that saves more than the slot's own.
-        Slots of other owners are not looked at."""
-        best, source = slot.match(work.prompt, work.request.owner)[0], None
+        """Adopts the beginning of another slot's text, or one that was kept, where that saves more
+        than the slot's own. Those of other owners are not looked at."""
+        owner = work.request.owner
+        best, source = slot.match(work.prompt, owner)[0], None
         for other in self._slots:
-            if other is slot or other.forget or not other.shared(work.request.owner):
+            if other is slot or other.forget or not other.shared(owner):
                 continue
             try:
-                usable = other.match(work.prompt, work.request.owner)[0]
+                usable = other.match(work.prompt, owner)[0]
             except Exception:  # it needs mending
                 continue
             if usable >= best + ROWS_MIN:
                 best, source = usable, other
-        if source is not None:
-            slot.share(source, best, work.request.owner)
+        self._prefixes.learn(source or slot, work.prompt, owner)
+        usable, prefix = self._prefixes.best(work.prompt, owner)
+        if prefix is not None and usable >= best + ROWS_MIN:
+            self._prefixes.used(prefix)
+            slot.share(prefix, usable, owner)
+            self._stats.shared += 1
+        elif source is not None:
+            slot.share(source, best, owner)
             self._stats.shared += 1
 
     def _has_room(self, turn: Turn) -> bool:
@@ -258,9 +263,7 @@ class Loop(TurnRunner):
                 return True  # the cache holds a whole context
             youngest = max(active, key=lambda one: one.order)
             slot, work = self._slots[youngest.slot or 0], youngest.key
-            slot.leave()
-            slot.context.clear()
-            slot.owner, slot.shares, slot.has_shared = "", False, False
+            slot.park()
             work.state = "queued"
             self._life.scheduler.park(youngest)
             self._stats.parked += 1

@@ -15,12 +15,14 @@ from typing import Any, Protocol
 from ..batch import SEQUENCES_MAX, Batch, BatchEntry
 from ..context import Context
 from ..model import Model
+from ..options import CONTEXT_DEFAULT
 from ..pair import DRAFT_MAX, Drafter, Pair
 from .scheduler import ROWS_MIN
 
 OUTPUTS_MOST = 128
 """Most rows with logits of a batch's run: 128 MB of them at Gemma 4's vocabulary."""
 N_BATCH = 512
+PREFIXES_MOST = 4
 
 
 class Part(BatchEntry):
@@ -196,6 +198,16 @@ class Parts:
         most = max(most, self.parallel)
         return min(most, self.few_rows) if self.few_rows else most
 
+    @property
+    def n_prefixes(self) -> int:
+        """Most beginnings of texts that are kept beside the slots: half as many, at most 4. Each
+        has the rings of a sequence."""
+        return 0 if self.batch is None or self.why_in_turn else self._n_spare
+
+    @property
+    def _n_spare(self) -> int:
+        return min(self.parallel // 2, PREFIXES_MOST, SEQUENCES_MAX - self.parallel)
+
     def machine(self) -> Machine:
         """What runs the slots."""
         if self.parallel == 1:
@@ -221,11 +233,12 @@ class Parts:
             # rounds never keep the prompts out
             "n_batch": max(self.n_batch, self.outputs_most + ROWS_MIN),
         }
+        n_ctx = self.sizes.get("n_ctx") or min(self.model.n_ctx_train, CONTEXT_DEFAULT)
         made = Batch(
             self.model,
             self.drafter,
-            n_sequences=self.parallel,
-            n_positions=self.n_positions,
+            n_sequences=self.parallel + self._n_spare,
+            n_positions=self.n_positions or self.parallel * n_ctx,
             **self.options,
             **sizes,
         )

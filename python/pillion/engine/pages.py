@@ -1,9 +1,10 @@
 """The cache that the slots share: who gets in, and who makes room.
 
 The full layers' pages are counted by the library. A request is admitted when its prompt and 1024
-tokens of its text have room beside all others. Later texts may grow beyond that: then idle slots
-forget their texts, and the youngest request is parked. It lets go of its pages and reads its text
-again later, so that no request fails for memory, and none changes.
+tokens of its text have room beside all others. Later texts may grow beyond that: then beginnings
+that were kept are dropped, idle slots forget their texts, and the youngest request is parked. It
+lets go of its pages and reads its text again later, so that no request fails for memory, and none
+changes. On a device where reading again has other bits, it keeps a copy of its cache.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from ..pair import DRAFT_MAX
 from .machine import Parts
+from .prefixes import Prefixes
 from .scheduler import READING, Entry, Turn
 from .slot import Slot
 from .stats import EngineStats
@@ -24,8 +26,8 @@ RESERVE = 1024
 class Pages:
     """The pages of a group of slots. Only the engine's thread uses it."""
 
-    def __init__(self, parts: Parts, slots: Sequence[Slot]) -> None:
-        self._parts, self._slots = parts, slots
+    def __init__(self, parts: Parts, slots: Sequence[Slot], prefixes: Prefixes) -> None:
+        self._parts, self._slots, self._prefixes = parts, slots, prefixes
 
     @property
     def limited(self) -> bool:
@@ -77,7 +79,10 @@ class Pages:
         return self._of(held + rows) - self._of(held) + slot.shares
 
     def forget_idle(self) -> bool:
-        """Empties the slot that nobody uses; the longest. Returns False if there is none."""
+        """Drops a beginning that was kept, or else empties the slot that nobody uses; the longest.
+        Returns False if there is none."""
+        if self._prefixes.forget_oldest():
+            return True
         idle = [slot for slot in self._slots if slot.work is None and slot.length > 0]
         if not idle:
             return False

@@ -7,15 +7,17 @@ The mechanism only: it makes its part of a turn, and reads what came of it.
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..constraint import expected_drafts
+from ..context import Context
 from ..errors import Busy, Cancelled, Closed, UsageError
 from ..pair import DRAFT_MAX, PairStats, Round
 from .assembler import Piece
 from .machine import Machine, Part, Parts
+from .prefixes import Prefixes
 from .work import Work
 
 
@@ -24,6 +26,14 @@ class Moved(Cancelled):
 
     def __init__(self) -> None:
         super().__init__("this generation cannot go on: its context was used for something else")
+
+
+class Source(Protocol):
+    """What a slot may take the beginning of its text from."""
+
+    context: Context
+    shares: bool
+    has_shared: bool
 
 
 class Slot:
@@ -49,6 +59,8 @@ class Slot:
         """The page that it writes to next may be another slot's too."""
         self.unclean: Part | None = None
         """What is still to be given up: somebody else was inside."""
+        self.prompt_length = 0
+        """Of the text that it holds; 0: unknown."""
         self.outputs_most = parts.outputs_most
         """Most rows with outputs of a turn."""
         self.reads_apart = parts.few_rows > 0
@@ -116,13 +128,16 @@ class Slot:
         """Takes a request, also one that was parked, whose text so far is read like a prompt.
         Returns how many tokens are to be read."""
         request, so_far = work.request, work.assembler.tokens
-        self._text = work.prompt
+        self._text, self.prompt_length = work.prompt, len(work.prompt)
         if so_far:
             self._text = np.concatenate([work.prompt, np.array(so_far, dtype=np.int32)])
         self._began, self._changes, self.shares = bool(so_far), -1, self.has_shared
         if self.forget or not self.serves(request.owner):
             self.context.clear()
         self.forget, self.owner = False, request.owner
+        if work.kept is not None:
+            self.context.set_state(work.kept)
+            work.kept = None
         if self.drafts:
             work.timings.draft_n = 0
         else:
@@ -135,8 +150,8 @@ class Slot:
         self.work = work
         return len(self._text) - usable
 
-    def share(self, source: Slot, length: int, owner: str) -> None:
-        """Holds the beginning of what another slot holds, whose pages they share."""
+    def share(self, source: Source, length: int, owner: str) -> None:
+        """Holds the beginning of what a source holds, whose pages they share."""
         if self.forget or not self.serves(owner):
             self.context.clear()
             self.forget = False
@@ -367,6 +382,15 @@ class Slot:
             self.context.clear()
             self.forget, self.owner = False, ""
 
+    def park(self) -> None:
+        """Lets go of the request, which comes again, and of the pages. Where its text would not
+        have the same bits if it was read like a prompt, the request keeps a copy of the cache."""
+        if self._parts.few_rows and self.work is not None:
+            self.work.kept = self.context.state()
+        self.leave()
+        self.context.clear()
+        self.owner, self.shares, self.has_shared = "", False, False
+
     def leave(self) -> None:
         """Lets go of the request, whatever state the context is in."""
         self.work = None
@@ -408,6 +432,7 @@ class SlotGroup:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.slots: list[Slot] = []
+        self.prefixes = Prefixes(parts)
         try:
             self.machine: Machine = parts.machine()
             for index in range(parts.parallel):
@@ -420,4 +445,5 @@ class SlotGroup:
         """Frees the contexts."""
         for slot in self.slots:
             slot.close()
+        self.prefixes.close()
         self.parts.close()

@@ -181,6 +181,8 @@ class Work:
         not."""
         self.counted = False
         """True if the engine counted its early end."""
+        self.kept: bytes | None = None
+        """The cache of its text, while it is parked; None: the text is read again."""
         self.cut = False
         """True if it was cancelled: what it made meanwhile is dropped."""
         self.why: str | None = None
