@@ -143,3 +143,10 @@ def test_who_makes_room_on_a_device_keeps_its_cache(pillion, opened, monkeypatch
         until(lambda: all(one.state == "done" for one in found))
         assert [one.tokens for one in found] == wanted
         assert kept and all(isinstance(one, bytes) for one in kept)
+
+
+@pytest.mark.parametrize("n_ctx", [100, 256, 300])
+def test_each_slot_has_room_for_a_whole_context(pillion, opened, n_ctx):
+    """And what is kept adds no pages."""
+    with opened(parallel=4, n_ctx=n_ctx) as llm:
+        assert llm.engine.stats().pages == 4 * -(-n_ctx // 256)

@@ -23,6 +23,8 @@ OUTPUTS_MOST = 128
 """Most rows with logits of a batch's run: 128 MB of them at Gemma 4's vocabulary."""
 N_BATCH = 512
 PREFIXES_MOST = 4
+PAGE = 256
+"""Positions of a page of the shared cache."""
 
 
 class Part(BatchEntry):
@@ -179,7 +181,7 @@ class Parts:
     """Why the batch runs its sequences one after another; "": it does not."""
     few_rows: int = field(default=0, init=False)
     """Above 0: the batch runs rounds of at most so many rows, and prompts apart from them."""
-    _pages: tuple[int, int] = field(default=(0, 256), init=False)
+    _pages: tuple[int, int] = field(default=(0, PAGE), init=False)
 
     @property
     def n_batch(self) -> int:
@@ -234,11 +236,12 @@ class Parts:
             "n_batch": max(self.n_batch, self.outputs_most + ROWS_MIN),
         }
         n_ctx = self.sizes.get("n_ctx") or min(self.model.n_ctx_train, CONTEXT_DEFAULT)
+        whole = self.parallel * -(-n_ctx // PAGE) * PAGE  # a context for each slot
         made = Batch(
             self.model,
             self.drafter,
             n_sequences=self.parallel + self._n_spare,
-            n_positions=self.n_positions or self.parallel * n_ctx,
+            n_positions=self.n_positions or whole,
             **self.options,
             **sizes,
         )
