@@ -621,3 +621,24 @@ def test_what_is_called_off_in_its_last_turn_counts_once(fake, ask, engine):
     stats = engine.stats()
     ends = stats.completed + sum(stats.ended_early.values())
     assert stats.requests == ends == 4 and stats.total.count == stats.completed
+
+
+# ---- a device whose runs have rows of one text ----
+
+
+def test_texts_in_turn(fake, strings, toy_file, caplog):
+    """They are the same, and the library says that they take turns."""
+
+    def texts(llm):
+        found = [llm.generate(one, max_tokens=9, temperature=0) for one in ("a", "hij", "uv")]
+        return [one.result().text for one in found]
+
+    with fake.LLM(toy_file(), n_ctx=64, parallel=2) as llm:
+        wanted = texts(llm)
+        assert llm.engine.why_in_turn == "" and not caplog.records
+    strings.lib.fake_in_turn(1)
+    with fake.LLM(toy_file(), n_ctx=64, parallel=2) as llm:
+        assert "the sequences run in turn" in llm.engine.why_in_turn
+        assert [one.message for one in caplog.records] == [llm.engine.why_in_turn]
+        assert texts(llm) == wanted
+        assert len(llm.engine._group.prefixes) == llm.engine._group.parts.n_prefixes == 0

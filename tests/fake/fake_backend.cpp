@@ -27,7 +27,7 @@ std::string g_marks;
 std::atomic<int32_t> g_slow_us{0};
 std::atomic<uint32_t> g_lies{0};
 std::atomic<int32_t> g_break{-1};
-std::atomic<bool> g_no_queues{false};
+std::atomic<bool> g_no_queues{false}, g_in_turn{false};
 std::atomic<size_t> g_evaluated{0}, g_begun{0};
 
 int32_t next_token(size_t length, int32_t last) {
@@ -162,7 +162,7 @@ class FakeBackend final : public Backend {
     const char* name() const override { return cpu_.name(); }
     Json info_json() const override { return cpu_.info_json(); }
     bool is_host() const override { return true; }
-    bool batches() const override { return cpu_.batches(); }
+    bool batches() const override { return !g_in_turn && cpu_.batches(); }
     MemoryInfo memory() const override { return cpu_.memory(); }
     Result<void> supports(const Graph& graph, const Node& node) const override {
         return cpu_.supports(graph, node);
@@ -225,7 +225,7 @@ void fake_reset(void) {
     const std::lock_guard<std::mutex> lock(g_mutex);
     g_script.clear();
     g_marks.clear();
-    g_slow_us = 0, g_lies = 0, g_break = -1, g_no_queues = false;
+    g_slow_us = 0, g_lies = 0, g_break = -1, g_no_queues = false, g_in_turn = false;
     g_evaluated = 0, g_begun = 0;
 }
 void fake_script(size_t base, const int32_t* tokens, size_t n) {
@@ -236,6 +236,7 @@ void fake_script(size_t base, const int32_t* tokens, size_t n) {
 void fake_slow(int32_t us) { g_slow_us = us; }
 void fake_lies(uint32_t positions) { g_lies = positions; }
 void fake_break(int32_t runs) { g_break = runs; }
+void fake_in_turn(int32_t on) { g_in_turn = on != 0; }
 void fake_no_queues(int32_t on) { g_no_queues = on != 0; }
 size_t fake_evaluated(void) { return g_evaluated; }
 size_t fake_begun(void) { return g_begun; }

@@ -7,6 +7,7 @@ one part only stands in its `error`.
 
 from __future__ import annotations
 
+import logging
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from ..model import Model
 from ..options import CONTEXT_DEFAULT
 from ..pair import DRAFT_MAX, Drafter, Pair
 from .scheduler import ROWS_MIN
+
+_log = logging.getLogger("pillion")
 
 OUTPUTS_MOST = 128
 """Most rows with logits of a batch's run: 128 MB of them at Gemma 4's vocabulary."""
@@ -252,6 +255,8 @@ class Parts:
         described = made.describe()
         self.why_in_turn, self.few_rows = str(described["why"]), int(described["few_rows"])
         self.version += 1
+        if self.why_in_turn:
+            _log.warning("%s", self.why_in_turn)
 
     def context(self) -> Context:
         return Context(self.model, **self.sizes) if self.batch is None else self.batch.context()
