@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from ..context import Context
-from ..errors import Busy, Closed, ContextFullError
+from ..errors import Busy, Closed, ContextFullError, OutOfMemoryError
 from .machine import Parts
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Prefixes:
             return
         if self.best(prompt[:usable], owner)[0] >= usable - _SAME:
             return
-        with contextlib.suppress(ContextFullError, Busy, Closed):
+        with contextlib.suppress(ContextFullError, OutOfMemoryError, Busy, Closed):
             context = self._take()
             context.share(slot.context, usable)
             slot.shares = slot.has_shared = True
