@@ -59,7 +59,18 @@ void DraftLength::Cost::add(double value, double smooth, double outlier) {
 
 // P(the draft at `position` is accepted | those before it were).
 double DraftLength::acceptance(int position) const {
-    const double guess = position == 0 ? kFirstGuess : acceptance(position - 1);
+    if (position < n_expected_) return expected_[position];
+    return counted_acceptance(position);
+}
+
+void DraftLength::expect(const double* chances, int n) {
+    n_expected_ = std::min(n, int(kMax));
+    std::copy(chances, chances + n_expected_, expected_);
+}
+
+// That of the drafter's own drafts.
+double DraftLength::counted_acceptance(int position) const {
+    const double guess = position == 0 ? kFirstGuess : counted_acceptance(position - 1);
     const double prior = position == 0 || share_ > 0 ? kPrior : kPriorBehind;
     return (hits_[position] + prior * guess) / (tries_[position] + prior);
 }
@@ -110,7 +121,8 @@ int DraftLength::cautious_best() const {
 // The last length, unless another one promises more than the margin.
 int DraftLength::steady_best() const {
     const int k = best_draft();
-    const bool stays = last_ > 0 && tokens_per_ms(k) < kMargin * tokens_per_ms(last_);
+    const bool stays =
+        last_ > 0 && n_expected_ == 0 && tokens_per_ms(k) < kMargin * tokens_per_ms(last_);
     return stays ? last_ : k;
 }
 
@@ -121,6 +133,9 @@ const char* DraftLength::why_not() const {
 
 int DraftLength::choose() {
     rounds_++;
+    // Drafts of the text are worth a round also where the drafter's are not.
+    if (n_expected_ > 0 && verify_.n(1) > 0)
+        if (const int k = best(); k > 0) return k;
     if (paused_) {
         if (++plain_rounds_ < retry_after_) return 0;
         plain_rounds_ = 0;
@@ -163,24 +178,26 @@ int DraftLength::look(int k) {
 }
 
 void DraftLength::update(const Outcome& o) {
-    const auto& [drafted, accepted, kept, rows, draft_ms, verify_ms, reading] = o;
+    const auto& [drafted, accepted, kept, rows, draft_ms, verify_ms, reading, looked_up] = o;
     if (share_ > 0) account(o);
     if (verify_.ms(1) == 0) purse_ = verify_ms;
     verify_.add(rows, verify_ms);
     purse_ = std::min(purse_ + kLookShare * verify_ms, kPurse * verify_cost(1));
+    n_expected_ = 0;
     if (drafted == 0) return;
     if (reading.tokens > 0) read_per_token_.add(reading.ms / reading.tokens, kSmooth, kOutlier);
     // The reading yields the first draft.
-    if (const int steps = drafted - (reading.tokens > 0); steps > 0)
+    if (const int steps = drafted - (reading.tokens > 0); steps > 0 && looked_up == 0)
         draft_per_token_.add((draft_ms - reading.ms) / steps, kSmooth, kOutlier);
-    count(drafted, accepted);
+    count(drafted, accepted, looked_up);
     if (share_ == 0 && paused_ && best() > 0) paused_ = false, retry_after_ = kRetryFirst;
 }
 
-void DraftLength::count(int drafted, int accepted) {
-    if (drafted == 0) return;
+void DraftLength::count(int drafted, int accepted, int looked_up) {
+    n_expected_ = 0;
+    if (drafted <= looked_up) return;
     for (int i = 0; i < kMax; i++) hits_[i] *= kForget, tries_[i] *= kForget;
-    for (int i = 0; i < drafted && i <= accepted; i++) {
+    for (int i = looked_up; i < drafted && i <= accepted; i++) {
         tries_[i]++;
         if (i < accepted) hits_[i]++;
     }
@@ -288,7 +305,7 @@ void DraftLength::doubt_acceptance() {
 }
 
 void DraftLength::account(const Outcome& o) {
-    const auto& [drafted, accepted, kept, rows, draft_ms, verify_ms, reading] = o;
+    const auto& [drafted, accepted, kept, rows, draft_ms, verify_ms, reading, looked_up] = o;
     const double plain = plain_.ms;
     budget_.wrote(accepted + 1);
     if (draft_ms == 0 && rows == 1) plain_.add(verify_ms, kSlow, kSlowOutlier);

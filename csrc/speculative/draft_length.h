@@ -12,6 +12,8 @@
 #include <limits.h>
 #include <stdint.h>
 
+#include <algorithm>
+
 #include "speculative/draft_budget.h"
 #include "speculative/run_costs.h"
 
@@ -49,19 +51,27 @@ class DraftLength {
         double draft_ms = 0;
         double verify_ms = 0;
         Reading reading;
+        // Of the drafted, the first ones: not the drafter's but of the text.
+        int looked_up = 0;
     };
     void update(const Outcome& outcome);
     // As update(), of a round among those of others, whose times are not its own.
-    void count(int drafted, int accepted);
+    void count(int drafted, int accepted, int looked_up = 0);
     bool paused() const { return paused_; }
     const char* why_not() const;  // why choose() returned 0
     double acceptance(int position) const;
     double acceptance_error() const;    // standard error of acceptance(0)
     double tokens_per_ms(int k) const;  // expected; k = 0: plain
+    // P(accepted) of the next round's first n drafts, which are not the drafter's: acceptance()
+    // returns these until the next call. 0: all are the drafter's.
+    void expect(const double* chances, int n);
+    // Expected tokens per ms at the best length, drafts or none.
+    double best_rate() const { return tokens_per_ms(std::max(0, best())); }
     // acceptance(0) stays and counts as little as a few tries: it may have changed since.
     void doubt_acceptance();
 
   private:
+    double counted_acceptance(int position) const;
     int best_draft() const;
     int steady_best() const;
     int cautious_best() const;
@@ -88,6 +98,8 @@ class DraftLength {
         void add(double value, double smooth, double outlier);
     };
 
+    double expected_[kMax] = {};  // see expect()
+    int n_expected_ = 0;
     // Decaying counts. hits: accepted, given that the drafts before it were.
     double hits_[kMax] = {}, tries_[kMax] = {};
     RunCosts verify_;

@@ -94,7 +94,7 @@ class Measure:
     def synthetic(self, pair: Pair, draft: Draft, accept: float) -> list[Result]:
         """Times rounds whose drafts are accepted at random. accept: as of `chance_of`. Raises
         `UsageError` for an impossible number."""
-        if pair.stats.kind != "mtp":
+        if not pair.stats.kind.endswith("mtp"):
             raise UsageError("--synthetic-accept needs an assistant as drafter")
         k = _fixed_length(draft, accept)
         chance = accept if k is None else chance_of(accept, k)

@@ -28,6 +28,7 @@ from .options import (
     DenseHeadOption,
     DeviceOption,
     DraftDeviceOption,
+    DraftLookupOption,
     DraftOption,
     KvTypeOption,
     ModelArgument,
@@ -71,6 +72,7 @@ def bench(
     n_draft: str = DraftOption,
     p_min: float = PMinOption,
     dense_head: bool = DenseHeadOption,
+    draft_lookup: bool = DraftLookupOption,
     synthetic_accept: float | None = typer.Option(
         None,
         "--synthetic-accept",
@@ -133,7 +135,7 @@ def bench(
                 target,
                 guessing,
                 sizes=options,
-                options={"p_min": p_min, "dense_head": dense_head},
+                options={"p_min": p_min, "dense_head": dense_head, "lookup": draft_lookup},
                 prompt=_prompts(target, file, n_prompt),
                 n_prompt=n_prompt,
                 n_gen=n_gen,
@@ -159,7 +161,13 @@ def bench(
                 if drafting is None:
                     results += bench.decode(None, 0) + bench.verify()
                 else:
-                    with Pair(context, drafting, p_min=p_min, dense_head=dense_head) as pair:
+                    with Pair(
+                        context,
+                        drafting,
+                        p_min=p_min,
+                        dense_head=dense_head,
+                        lookup=draft_lookup,
+                    ) as pair:
                         results += _pair(bench, pair, draft, synthetic_accept)
                 results += bench.machine()
     if as_json:
@@ -181,7 +189,7 @@ def _pair(bench: Measure, pair: Pair, draft: Draft, synthetic_accept: float | No
     )
     verify = bench.verify()
     results += verify
-    if pair.stats.kind == "mtp":
+    if pair.stats.kind.endswith("mtp"):
         steps = _draft_steps(bench, pair)
         results += steps + break_even(verify, steps[0]["median_ms"])
     return results
