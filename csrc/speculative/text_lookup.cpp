@@ -8,7 +8,7 @@ namespace {
 // Guesses before anything is measured, by size of the match, and imagined tries that hold them. A
 // first guess is low: a lookup must show in its text that it is right.
 constexpr double kGuess[][2] = {{0.1, 0.5}, {0.2, 0.6}, {0.3, 0.6},
-                                {0.4, 0.7}, {0.5, 0.8}, {0.6, 0.9}};
+                                {0.4, 0.7}, {0.6, 0.8}, {0.8, 0.9}};
 constexpr double kPrior = 2;
 // A count's weight after one more try.
 constexpr double kForget = 0.97;

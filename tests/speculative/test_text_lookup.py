@@ -155,17 +155,19 @@ def test_the_assistant_goes_on_where_the_lookup_ends(pillion, target, assistant)
 
 def test_in_a_batch_each_sequence_has_its_own_text(pillion, target, assistant):
     prompts = [PROMPT, PROMPT[20:], "In the beginning God created the heaven"]
-    with pillion.Pair(target.context(256), None) as alone:
-        plain = [written(pillion, alone, prompt, 0, n=40) for prompt in prompts]
     with pillion.LLM(
         target, drafter=assistant, draft=8, draft_lookup=True, parallel=3, n_ctx=256
     ) as llm:
         assert llm.speculation.kind == "lookup+mtp"
         ends = {"max_tokens": 40, "temperature": 0}
-        texts = [llm.generate(prompt, **ends).text for prompt in prompts]
+        texts = [
+            "".join(piece.text for piece in llm.generate(prompt, **ends)) for prompt in prompts
+        ]
     with pillion.LLM(target, drafter=None, n_ctx=256) as llm:
-        assert texts == [llm.generate(prompt, **ends).text for prompt in prompts]
-    assert all(plain)
+        assert texts == [
+            "".join(piece.text for piece in llm.generate(prompt, **ends)) for prompt in prompts
+        ]
+    assert all(texts)
 
 
 def test_a_saved_state_brings_its_text(pillion, target, assistant):
