@@ -296,7 +296,7 @@ void DraftLength::begin_trial() {
 }
 
 void DraftLength::doubt_acceptance() {
-    const double first = acceptance(0);
+    const double first = counted_acceptance(0);
     for (int i = 0; i < kMax; i++) {
         const double keep = std::min(1.0, kTrialMemory / std::max(tries_[i], 1e-9));
         hits_[i] *= keep, tries_[i] *= keep;
