@@ -49,7 +49,7 @@ PairOptions pillion::api::pair_options(const pillion_pair_config* config) {
     PairOptions o;
     o.dense_head = c.dense_head != 0, o.strict = c.strict != 0, o.sampled = c.sampled != 0;
     if (c.n_ngram != 0) o.n_ngram = c.n_ngram;
-    o.p_min = c.p_min;
+    o.p_min = c.p_min, o.lookup = c.lookup != 0;
     return o;
 }
 
@@ -205,7 +205,7 @@ pillion_status pillion_pair_get_stats(const pillion_pair* pair, pillion_pair_sta
         o.forced = s.forced;
         o.draft_ms = s.draft_ms, o.verify_ms = s.verify_ms, o.accept_ms = s.accept_ms;
         o.n_draft = p.preview_length();
-        snprintf(o.kind, sizeof o.kind, "%s", p.drafter().kind());
+        snprintf(o.kind, sizeof o.kind, "%s", p.kind());
         snprintf(o.head, sizeof o.head, "%s", p.drafter().head());
         snprintf(o.reason, sizeof o.reason, "%s",
                  s.reason.empty() ? p.drafter().note() : s.reason.c_str());

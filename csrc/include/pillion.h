@@ -555,6 +555,9 @@ typedef struct {
      * drafts are accepted; the text follows the same distribution but differs from the text without
      * drafts. Greedy text stays exact */
     int32_t sampled;
+    /* 1: with an assistant, drafts also come from the text, where those promise more by what was
+     * measured, and the assistant goes on behind them */
+    int32_t lookup;
 } pillion_pair_config;
 
 void pillion_pair_config_init(pillion_pair_config* config, size_t size);
@@ -657,7 +660,7 @@ typedef struct {
     uint64_t drafted_at[8], accepted_at[8]; /* by position in the draft */
     double draft_ms, verify_ms, accept_ms;  /* verify: all runs of the target by steps */
     int32_t n_draft;                        /* draft length that "auto" would use now */
-    char kind[16];                          /* "mtp", "model", "lookup"; "": no drafter */
+    char kind[16];                          /* "mtp", "model", "lookup", "lookup+mtp"; "": none */
     char head[16];                          /* "centroid", "dense", "" */
     char reason[160];                       /* why paused or off, or why the head is dense */
     /* accepted drafts that the caller added; `drafted` counts the drafter's */

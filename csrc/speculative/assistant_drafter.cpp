@@ -217,15 +217,18 @@ class AssistantDrafter final : public Drafter {
         const Context* target;
         const DraftRequest* request;
         std::vector<int32_t>* drafts;
-        int n;  // of its drafts so far, stepwise
+        int n;             // of its drafts so far, stepwise
+        int n_passed = 0;  // of the caller's drafts before them
     };
 
     static bool can_draft(const Context& target, const DraftRequest& r) {
         return target.length() > 0 && r.hidden;  // else there is nothing to look at
     }
-    // One by one with a bound, so that no step is made for nothing, and where the next token is
-    // drawn by the host.
-    static bool is_stepwise(const DraftRequest& r) { return r.p_min > 0 || r.sampler; }
+    // One by one with a bound, so that no step is made for nothing, and where the host has the next
+    // token: it draws it, or the caller drafted it.
+    static bool is_stepwise(const DraftRequest& r) {
+        return r.p_min > 0 || r.sampler || r.n_prefix > 0;
+    }
 
     void set_inputs() {
         for (size_t i = 0; i < rows_.size(); i++)
@@ -275,8 +278,10 @@ class AssistantDrafter final : public Drafter {
             size_t kept = 0;
             for (size_t i = 0; i < rows_.size(); i++) {
                 Row r = rows_[i];
-                if (!step_of(r, int(i))) continue;
-                set_input(int(kept), r.drafts->back(), hidden_of(int(i), 0));
+                const bool passes = r.n_passed < r.request->n_prefix;
+                if (!passes && !step_of(r, int(i))) continue;
+                const int32_t next = passes ? r.request->prefix[r.n_passed++] : r.drafts->back();
+                set_input(int(kept), next, hidden_of(int(i), 0));
                 rows_[kept++] = r;
             }
             rows_.resize(kept);

@@ -119,7 +119,10 @@ void Batch::draft(std::vector<BatchEntry>& entries) {
         if (!rounds_on(e)) continue;
         const DraftRequest* r =
             e.pair->request_draft(*e.sampler, lengths[i], e.n_max, e.n_draft == kDraftAuto);
-        if (!r) continue;
+        if (!r) {
+            e.drafts = e.pair->drafts();  // of the text alone
+            continue;
+        }
         asked.push_back(&e);
         if (&e.pair->drafter() == drafter_.get())
             requests.push_back({&e.pair->target(), r, &e.pair->drafts()});

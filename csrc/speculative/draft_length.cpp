@@ -14,7 +14,11 @@ constexpr double kSmooth = 0.2;
 constexpr int kFirst = 3;
 // Imagined tries per position. The first position starts at 0.6, a later one at the rate of the
 // position before it.
-constexpr double kPrior = 2, kFirstGuess = 0.6;
+constexpr double kPrior = 2, kPriorBehind = 4, kFirstGuess = 0.6;
+// While drafting without a text to read: the share of the time that looks at other lengths may
+// lose, how much of it is saved, in plain tokens, and how many runs a measurement stays fresh.
+constexpr double kLookShare = 0.005, kPurse = 1.5;
+constexpr int kFreshFirst = 4, kFreshMost = 32;
 // A longer draft, or a draft at all, must promise this factor. Noise would make lengths flicker
 // otherwise.
 constexpr double kMargin = 1.02;
@@ -55,28 +59,25 @@ void DraftLength::Cost::add(double value, double smooth, double outlier) {
 
 // P(the draft at `position` is accepted | those before it were).
 double DraftLength::acceptance(int position) const {
-    const double guess = position == 0 ? kFirstGuess : acceptance(position - 1);
-    return (hits_[position] + kPrior * guess) / (tries_[position] + kPrior);
+    if (position < n_expected_) return expected_[position];
+    return counted_acceptance(position);
+}
+
+void DraftLength::expect(const double* chances, int n) {
+    n_expected_ = std::min(n, int(kMax));
+    std::copy(chances, chances + n_expected_, expected_);
+}
+
+// That of the drafter's own drafts.
+double DraftLength::counted_acceptance(int position) const {
+    const double guess = position == 0 ? kFirstGuess : counted_acceptance(position - 1);
+    const double prior = position == 0 || share_ > 0 ? kPrior : kPriorBehind;
+    return (hits_[position] + prior * guess) / (tries_[position] + prior);
 }
 
 double DraftLength::acceptance_error() const {
     const double p = acceptance(0);
     return std::sqrt(p * (1 - p) / (tries_[0] + kPrior));
-}
-
-// The cost of an unmeasured number of rows lies between its measured neighbours, or else follows
-// the nearest one by its cost per row beyond the first.
-double DraftLength::verify_cost(int rows) const {
-    if (verify_[rows].ms > 0) return verify_[rows].ms;
-    int below = rows, above = rows;
-    while (below > 0 && verify_[below].ms == 0) below--;
-    while (above <= kMax + 1 && verify_[above].ms == 0) above++;
-    if (below > 0 && above <= kMax + 1)
-        return verify_[below].ms +
-               (verify_[above].ms - verify_[below].ms) * (rows - below) / (above - below);
-    if (below > 0) return verify_[below].ms * (1 + 0.05 * (rows - below));
-    if (above <= kMax + 1) return verify_[above].ms;
-    return 0;
 }
 
 double DraftLength::draft_cost(int k) const {
@@ -102,12 +103,27 @@ int DraftLength::best_draft() const {
 }
 
 int DraftLength::best() const {
-    if (verify_[1].ms == 0 && rounds_ < 4) return kFirst;
+    if (verify_.n(1) == 0 && rounds_ < 4) return kFirst;
+    if (share_ > 0) return cautious_best();
+    const int k = steady_best();
+    return tokens_per_ms(k) > tokens_per_ms(0) * kMargin ? k : 0;
+}
+
+// Each longer draft must promise more than the margin.
+int DraftLength::cautious_best() const {
     int best = 0;
     double rate = tokens_per_ms(0) * kMargin;
     for (int k = 1; k <= kMax; k++)
         if (tokens_per_ms(k) > rate) best = k, rate = tokens_per_ms(k) * kMargin;
     return best;
+}
+
+// The last length, unless another one promises more than the margin.
+int DraftLength::steady_best() const {
+    const int k = best_draft();
+    const bool stays =
+        last_ > 0 && n_expected_ == 0 && tokens_per_ms(k) < kMargin * tokens_per_ms(last_);
+    return stays ? last_ : k;
 }
 
 const char* DraftLength::why_not() const {
@@ -117,6 +133,9 @@ const char* DraftLength::why_not() const {
 
 int DraftLength::choose() {
     rounds_++;
+    // Drafts of the text are worth a round also where the drafter's are not.
+    if (n_expected_ > 0 && verify_.n(1) > 0)
+        if (const int k = best(); k > 0) return k;
     if (paused_) {
         if (++plain_rounds_ < retry_after_) return 0;
         plain_rounds_ = 0;
@@ -124,35 +143,61 @@ int DraftLength::choose() {
         // One round, to see whether things have changed.
         return best_draft();
     }
-    // The time of plain decoding must be known: every comparison needs it.
-    if (rounds_ == 3 && verify_[1].ms == 0) return 0;
+    // The time of plain decoding must be known: every comparison needs it. One may be an outlier.
+    if (verify_.n(1) < 2 && rounds_ == 2 + 3 * verify_.n(1)) return 0;
     const int k = best();
-    if (k > 0) return k;
+    if (k > 0) return last_ = k, look(k);
     // Measures short drafts instead of guessing them from longer ones. The number of tries is
     // bounded, because a drafter may return fewer tokens than asked.
-    for (int n = 1; n <= kTriedBeforePause && trials_ < kTriedBeforePause * kWarmUp; n++)
-        if (verify_[1 + n].n < kWarmUp) return trials_++, n;
+    for (int n = 1; n <= kTriedBeforePause && trials_ < 2 * kTriedBeforePause; n++)
+        if (verify_.n(1 + n) == 0) return trials_++, n;
     paused_ = true, plain_rounds_ = 0;
     return 0;
 }
 
+// What a round of so many drafts is expected to lose on one of the best length, in ms.
+double DraftLength::loss_of(int k) const {
+    const double best = tokens_per_ms(last_);
+    return (verify_cost(1 + k) + draft_cost(k)) * std::max(0.0, 1 - tokens_per_ms(k) / best);
+}
+
+// The chosen length, or the one whose time is most out of date, as soon as the purse pays for it.
+int DraftLength::look(int k) {
+    int oldest = k;
+    double most = 1;
+    for (const int other : {0, k + 1, k - 1}) {
+        if (other > kMax || loss_of(other) > kPurse * verify_cost(1)) continue;
+        const int n = verify_.n(1 + other);
+        const int fresh = std::min(kFreshMost, kFreshFirst << std::min(n, 8));
+        const double age = double(verify_.age(1 + other)) / fresh;
+        if (age > most) oldest = other, most = age;
+    }
+    if (loss_of(oldest) > purse_) return k;
+    purse_ -= loss_of(oldest);
+    return oldest;
+}
+
 void DraftLength::update(const Outcome& o) {
-    const auto& [drafted, accepted, kept, rows, draft_ms, verify_ms, reading] = o;
+    const auto& [drafted, accepted, kept, rows, draft_ms, verify_ms, reading, looked_up] = o;
     if (share_ > 0) account(o);
-    if (rows <= kMax + 1) verify_[rows].add(verify_ms, kSmooth, kOutlier);
+    if (verify_.ms(1) == 0) purse_ = verify_ms;
+    verify_.add(rows, verify_ms);
+    purse_ = std::min(purse_ + kLookShare * verify_ms, kPurse * verify_cost(1));
+    n_expected_ = 0;
     if (drafted == 0) return;
     if (reading.tokens > 0) read_per_token_.add(reading.ms / reading.tokens, kSmooth, kOutlier);
     // The reading yields the first draft.
-    if (const int steps = drafted - (reading.tokens > 0); steps > 0)
+    if (const int steps = drafted - (reading.tokens > 0); steps > 0 && looked_up == 0)
         draft_per_token_.add((draft_ms - reading.ms) / steps, kSmooth, kOutlier);
-    count(drafted, accepted);
+    count(drafted, accepted, looked_up);
     if (share_ == 0 && paused_ && best() > 0) paused_ = false, retry_after_ = kRetryFirst;
 }
 
-void DraftLength::count(int drafted, int accepted) {
-    if (drafted == 0) return;
+void DraftLength::count(int drafted, int accepted, int looked_up) {
+    n_expected_ = 0;
+    if (drafted <= looked_up) return;
     for (int i = 0; i < kMax; i++) hits_[i] *= kForget, tries_[i] *= kForget;
-    for (int i = 0; i < drafted && i <= accepted; i++) {
+    for (int i = looked_up; i < drafted && i <= accepted; i++) {
         tries_[i]++;
         if (i < accepted) hits_[i]++;
     }
@@ -170,8 +215,8 @@ double DraftLength::read_cost(int tokens) const {
 double DraftLength::worst_loss(int k) const {
     const double plain = plain_.ms;
     const double row =
-        verify_[2].n > 0 ? std::max(kRowGuess, verify_[2].ms / plain - 1) : kRowGuess;
-    const double run = verify_[1 + k].n > 0 ? verify_[1 + k].ms / plain : 1 + row * k;
+        verify_.n(2) > 0 ? std::max(kRowGuess, verify_.ms(2) / plain - 1) : kRowGuess;
+    const double run = verify_.n(1 + k) > 0 ? verify_.ms(1 + k) / plain : 1 + row * k;
     return std::max(0.0, run - 1) + draft_cost(k) / plain;
 }
 
@@ -206,7 +251,7 @@ DraftLength::Choice DraftLength::choose_in_use(const Unread& unread) {
     int k = best();
     if (k == 0 || budget_.is_overdrawn()) return pause(), Choice();
     // Tries a length that was measured too rarely to be judged, or only during an outlier.
-    if (rounds_ % kLookRounds == 0 && k < kMax && verify_[k + 2].n < kWarmUp) k++;
+    if (rounds_ % kLookRounds == 0 && k < kMax && verify_.n(k + 2) < kWarmUp) k++;
     // Reading the whole text instead of its end may use up to half of what drafts earned.
     double purse = std::max(0.0, budget_.balance() / 2);
     // A new text: drafts earn nothing before it is read.
@@ -222,7 +267,7 @@ DraftLength::Choice DraftLength::choose_in_use(const Unread& unread) {
 DraftLength::Choice DraftLength::choose_trial(const Unread& unread) {
     if (trial_.rounds == 0 && paused_ && ++plain_rounds_ < retry_after_) return {};
     // Without a measured run of two rows, one draft shows its cost.
-    for (int k = verify_[2].n > 0 ? best_draft() : 1; k > 0; k--) {
+    for (int k = verify_.n(2) > 0 ? best_draft() : 1; k > 0; k--) {
         const int w = window(unread, budget_.balance() - worst_loss(k));
         if (w == 0) continue;
         if (trial_.rounds == 0) begin_trial();
@@ -238,7 +283,7 @@ DraftLength::Choice DraftLength::choose_trial(const Unread& unread) {
 bool DraftLength::is_hopeless() const {
     for (int k = 1; k <= kMax; k++)
         if ((k + 1) * plain_.ms > kMargin * (verify_cost(1 + k) + draft_cost(k))) return false;
-    return verify_[2].n > 0;
+    return verify_.n(2) > 0;
 }
 
 // Earlier measurements count less: things may have changed since the last trial.
@@ -251,7 +296,7 @@ void DraftLength::begin_trial() {
 }
 
 void DraftLength::doubt_acceptance() {
-    const double first = acceptance(0);
+    const double first = counted_acceptance(0);
     for (int i = 0; i < kMax; i++) {
         const double keep = std::min(1.0, kTrialMemory / std::max(tries_[i], 1e-9));
         hits_[i] *= keep, tries_[i] *= keep;
@@ -260,21 +305,21 @@ void DraftLength::doubt_acceptance() {
 }
 
 void DraftLength::account(const Outcome& o) {
-    const auto& [drafted, accepted, kept, rows, draft_ms, verify_ms, reading] = o;
+    const auto& [drafted, accepted, kept, rows, draft_ms, verify_ms, reading, looked_up] = o;
     const double plain = plain_.ms;
     budget_.wrote(accepted + 1);
     if (draft_ms == 0 && rows == 1) plain_.add(verify_ms, kSlow, kSlowOutlier);
     if (draft_ms == 0 || plain == 0) return;
     // Another process that took the machine for a moment would have taken it without drafts too.
-    const auto charge = [&](double ms, const Cost& known, double expected_ms) {
-        return (known.n >= kWarmUp ? std::min(ms, kSlowOutlier * expected_ms) : ms) / plain;
+    const auto charge = [&](double ms, int n_known, double expected_ms) {
+        return (n_known >= kWarmUp ? std::min(ms, kSlowOutlier * expected_ms) : ms) / plain;
     };
-    const double draft = charge(draft_ms - reading.ms, draft_per_token_, draft_cost(drafted));
+    const double draft = charge(draft_ms - reading.ms, draft_per_token_.n, draft_cost(drafted));
     // The caller's rows behind the drafts do not count as the drafter's.
     const double own = rows > 1 + kept ? std::min(verify_ms, verify_cost(1 + kept)) : verify_ms;
-    const double run = charge(own, verify_[1 + kept], verify_[1 + kept].ms);
+    const double run = charge(own, verify_.n(1 + kept), verify_.ms(1 + kept));
     const double gain = accepted + 1 - draft - run;
-    budget_.add(gain - charge(reading.ms, read_per_token_, reading.tokens * read_per_token_.ms));
+    budget_.add(gain - charge(reading.ms, read_per_token_.n, reading.tokens * read_per_token_.ms));
     if (trial_.rounds > 0) update_trial(accepted, gain);
 }
 

@@ -31,6 +31,9 @@ struct DraftRequest {
     // A drafter that reads the text and is further behind than `window` reads only the last
     // `window` tokens.
     int window = INT_MAX;
+    // [n_prefix] tokens that the caller drafted before those wanted; an assistant steps over them
+    const int32_t* prefix = nullptr;
+    int n_prefix = 0;
 };
 
 class Drafter {
@@ -91,6 +94,7 @@ void check_drafter_kind(DrafterKind kind, const Model* drafter);
 
 struct PairOptions {
     bool dense_head = false, strict = false, sampled = false;
+    bool lookup = false;  // an assistant's pair also drafts from the text
     int n_ngram = 3;
     float p_min = 0;
 };

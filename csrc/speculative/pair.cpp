@@ -27,6 +27,9 @@ void check_drafter_kind(DrafterKind kind, const Model* drafter) {
 
 namespace {
 
+// Drafts of the text must promise this factor over the drafter's.
+constexpr double kLookupMargin = 1.02;
+
 void check_length(int n_draft, size_t n_max) {
     if (n_draft < kDraftAuto || n_draft > kDraftMax)
         fail(Status::invalid_argument, "n_draft %d, allowed are 0 to %d and %d for auto", n_draft,
@@ -70,6 +73,10 @@ Pair::Pair(std::shared_ptr<Context> target, DrafterKind kind, std::shared_ptr<Dr
         fail(Status::invalid_argument, "p_min %g is outside 0 to 1", double(o.p_min));
     if (o.n_ngram < 1 || o.n_ngram > 64)
         fail(Status::invalid_argument, "n_ngram %d, allowed are 1 to 64", o.n_ngram);
+    if (o.lookup && kind_ != DrafterKind::assistant)
+        fail(Status::invalid_argument, "lookup goes with an assistant as drafter, this is %s",
+             kind_ == DrafterKind::none ? "none" : drafter_->kind());
+    if (o.lookup) lookup_ = std::make_unique<TextLookup>();
     reset_stats();
 }
 
@@ -207,6 +214,34 @@ void Pair::begin(const Sampler* sampler) {
     open_.generation = target_->generation();
     open_.sampler = sampler;
     if (sampler) open_.mark = sampler->mark();
+    if (lookup_) look_up();
+}
+
+// Looks for drafts in the text, and keeps them for this round if they promise more than the
+// drafter's: in its place as far as they go, and the drafter goes on behind them.
+void Pair::look_up() {
+    length_.expect(nullptr, 0);
+    lookup_->forget();
+    if (open_.first) return;
+    lookup_->look(target_->tokens(), last_, size_t(kDraftMax));
+    const int n = int(lookup_->found().size());
+    if (n == 0) return;
+    const double without = length_.best_rate();
+    double chances[kDraftMax];
+    for (int i = 0; i < n; i++) chances[i] = lookup_->acceptance(i);
+    length_.expect(chances, n);
+    if (length_.best_rate() > kLookupMargin * without) open_.looked_up = n;
+    else length_.expect(nullptr, 0);
+}
+
+// Takes up to k drafts from the text. True if the drafter goes on behind them.
+bool Pair::draft_from_text(int k, bool draws) {
+    const std::vector<int32_t>& found = lookup_->found();
+    open_.looked_up = std::min(k, open_.looked_up);
+    drafts_.assign(found.begin(), found.begin() + open_.looked_up);
+    // Drawn from a distribution of one token, for the rejection.
+    for (size_t i = 0; draws && i < drafts_.size(); i++) proposals_.push_back({{drafts_[i], 1.0f}});
+    return open_.looked_up < k && !hidden_.empty();
 }
 
 // Undoes a run. If even that fails (after a broken run), the chosen token is lost and the target
@@ -259,12 +294,19 @@ const DraftRequest* Pair::request_draft(Sampler& sampler, int n_draft, size_t n_
     Sampler* const draws = sampled_ && !sampler.is_greedy() ? &sampler : nullptr;
     request_ = {last_, hidden_.empty() ? nullptr : hidden_.data(), k, p_min_, draws, &proposals_,
                 window};
+    if (open_.looked_up == 0) return &request_;
+    if (!draft_from_text(k, draws != nullptr)) return nullptr;
+    request_.n = k - open_.looked_up;
+    request_.prefix = lookup_->found().data(), request_.n_prefix = open_.looked_up;
     return &request_;
 }
 
 void Pair::ask_drafter(Sampler& sampler, int n_draft, size_t n_max, bool may_chain) {
     Stopwatch watch;
-    if (!request_draft(sampler, n_draft, n_max, /*joint=*/false)) return;
+    if (!request_draft(sampler, n_draft, n_max, /*joint=*/false)) {
+        open_.draft_ms = drafts_.empty() ? 0 : watch.lap_ms();
+        return;
+    }
     open_.started = may_chain && drafter_->start(*target_, request_);
     if (!open_.started) drafter_->draft(*target_, request_, drafts_);
     // For a draft started on a device: the time to enqueue it.
@@ -396,11 +438,13 @@ RoundInfo Pair::close(const Choosing& c, int last_row, size_t before,
     info.ended = std::find(c.end_tokens, c.end_tokens + c.n_end, last_) != c.end_tokens + c.n_end;
     info.draft_ms = open_.draft_ms, info.verify_ms = open_.verify_ms;
     info.accept_ms = open_.choosing.lap_ms();
-    if (!open_.first && !open_.alone) length_.count(info.drafted, info.accepted);
+    if (lookup_ && !open_.first) lookup_->learn(out.data() + before, out.size() - before);
+    if (!open_.first && !open_.alone) length_.count(info.drafted, info.accepted, open_.looked_up);
     else if (!open_.first)
         length_.update({info.drafted, info.accepted, open_.kept, 1 + run, info.draft_ms,
                         info.verify_ms,
-                        open_.wanted > 0 ? drafter_->last_reading() : DraftLength::Reading()});
+                        open_.wanted > 0 ? drafter_->last_reading() : DraftLength::Reading(),
+                        open_.looked_up});
     count(info, out.size() - before);
     open_ = {};
     return info;
@@ -439,7 +483,7 @@ void Pair::draft_only(int32_t last, int n, std::vector<int32_t>& out) {
 std::string Pair::to_json() {
     const std::string backend = drafter_->backend();
     return JsonObject()
-        .add("kind", drafter_->kind())
+        .add("kind", kind())
         .add("head", drafter_->head())
         .add("backend", backend.empty() ? Json(nullptr) : Json(backend))
         .add("n_read", drafter_->n_read())

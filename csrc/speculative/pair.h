@@ -10,6 +10,7 @@
 #include "speculative/draft_length.h"
 #include "speculative/drafter.h"
 #include "speculative/row_budget.h"
+#include "speculative/text_lookup.h"
 
 namespace pillion {
 
@@ -75,6 +76,8 @@ class Pair {
 
     Context& target() { return *target_; }
     Drafter& drafter() const { return *drafter_; }
+    // What drafts: the drafter's kind, or "lookup+mtp".
+    const char* kind() const { return lookup_ ? "lookup+mtp" : drafter_->kind(); }
     std::string to_json();
     const PairStats& stats() const { return stats_; }
     void reset_stats();
@@ -154,6 +157,8 @@ class Pair {
         bool started = false;
         // drafts that the drafter was asked for
         int wanted = 0;
+        // the first of drafts_, if they are of the text
+        int looked_up = 0;
         // drafts of the drafter that were run
         int kept = 0;
         double draft_ms = 0, verify_ms = 0;
@@ -168,6 +173,8 @@ class Pair {
     // of the run
     size_t n_drafts() const { return rows_.empty() ? 0 : rows_.size() - 1; }
     void begin(const Sampler* sampler);
+    void look_up();
+    bool draft_from_text(int k, bool draws);
     void ask_drafter(Sampler& sampler, int n_draft, size_t n_max, bool may_chain);
     void verify(const int32_t* drafts, size_t n);
     void verify_chained();
@@ -186,6 +193,7 @@ class Pair {
     std::shared_ptr<Context> target_;
     DrafterKind kind_;
     std::shared_ptr<Drafter> drafter_;
+    std::unique_ptr<TextLookup> lookup_;  // null: the drafter alone drafts
     DraftRequest request_ = {};
     float p_min_;
     bool sampled_;  // drafts are drawn by the sampler

@@ -136,7 +136,8 @@ class Batch(Handle):
     n_sequences: contexts that may exist at a time, 1 to 64.
     n_positions: positions of the full layers' cache that the sequences share, in pages of 256; at
     least n_ctx. None: n_sequences * n_ctx.
-    dense_head, strict, as_model, n_ngram, p_min, draft_sampling: of each pair, as in `Pair`.
+    dense_head, strict, as_model, n_ngram, p_min, draft_sampling, lookup: of each pair, as
+    in `Pair`.
     n_ctx: most positions of one sequence, as in `Context`.
     The other options: those of `Context`, for every sequence; n_outputs None: 9 a sequence, at most
     128.
@@ -161,10 +162,13 @@ class Batch(Handle):
         n_ngram: int = 3,
         p_min: float = 0.0,
         draft_sampling: str = "greedy",
+        lookup: bool = False,
         n_ctx: int | None = None,
         **options: Unpack[ContextKeywords],
     ) -> None:
-        pairs = pair_config(drafter, dense_head, strict, as_model, n_ngram, p_min, draft_sampling)
+        pairs = pair_config(
+            drafter, dense_head, strict, as_model, n_ngram, p_min, draft_sampling, lookup
+        )
         contexts = ContextOptions(n_ctx=n_ctx, **options).config()
         config = ffi.new("pillion_batch_config*")
         lib.pillion_batch_config_init(config, ffi.sizeof("pillion_batch_config"))

@@ -48,6 +48,8 @@ class Pair(Handle):
     plain steps, token for token, also when sampling. "probabilistic": when sampling, drafts are
     drawn too and verified by rejection; they are accepted more often, the text follows the same
     distribution but is another one.
+    lookup: with an assistant, drafts also come from the text so far: each round takes those that
+    promise more by what was measured, and the assistant goes on behind them.
 
     The pair keeps both alive. Between steps the context may be used by itself. A context whose
     n_outputs is below 9 shortens the drafts: a draft of k needs k + 1 outputs.
@@ -66,8 +68,11 @@ class Pair(Handle):
         n_ngram: int = 3,
         p_min: float = 0.0,
         draft_sampling: str = "greedy",
+        lookup: bool = False,
     ) -> None:
-        config = pair_config(drafter, dense_head, strict, as_model, n_ngram, p_min, draft_sampling)
+        config = pair_config(
+            drafter, dense_head, strict, as_model, n_ngram, p_min, draft_sampling, lookup
+        )
         self._owned: list[Handle] = []
         out = ffi.new("pillion_pair**")
         try:
@@ -464,6 +469,7 @@ def pair_config(
     n_ngram: int = 3,
     p_min: float = 0.0,
     draft_sampling: str = "greedy",
+    lookup: bool = False,
 ) -> Any:
     """The library's pillion_pair_config. The options: as in `Pair`."""
     n_ngram = check_int("n_ngram", n_ngram, 1, 2**31 - 1, "1 or more")
@@ -471,6 +477,8 @@ def pair_config(
     check_choice("draft_sampling", draft_sampling, DRAFT_SAMPLING)
     flags = {"dense_head": dense_head, "strict": strict, "as_model": as_model}
     dense_head, strict, as_model = (check_bool(name, value) for name, value in flags.items())
+    if check_bool("lookup", lookup) and (drafter is None or _is_lookup(drafter)):
+        raise UsageError(f"lookup goes with an assistant; the drafter is {drafter!r}")
     if as_model and (drafter is None or _is_lookup(drafter)):
         raise UsageError(f"as_model needs a model; the drafter is {drafter!r}")
     config = ffi.new("pillion_pair_config*")
@@ -478,6 +486,7 @@ def pair_config(
     config.dense_head, config.strict = dense_head, strict
     config.n_ngram, config.p_min = n_ngram, p_min
     config.sampled = draft_sampling == "probabilistic"
+    config.lookup = lookup
     return config
 
 

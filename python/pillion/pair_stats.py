@@ -76,7 +76,7 @@ class PairStats:
     reason: str = ""
     """Why it is paused or off, or why the head is dense."""
     kind: str = ""
-    """ "mtp", "model" or "lookup"; "" without a drafter."""
+    """ "mtp", "model", "lookup" or "lookup+mtp"; "" without a drafter."""
     head: str = ""
     """ "centroid" or "dense"; "" for drafters without a head of their own."""
     n_draft: int = 0

@@ -200,7 +200,7 @@ def good_calls(world, folder):
         "draft_dense_head": False,
         "draft_strict": False,
     }
-    drafting |= {"draft_sampling": "greedy", "draft_device": "auto"}
+    drafting |= {"draft_sampling": "greedy", "draft_device": "auto", "draft_lookup": False}
     sampling = {
         "temperature": 0.8,
         "top_k": 40,
@@ -325,6 +325,7 @@ def good_calls(world, folder):
                 "n_ngram": 3,
                 "p_min": 0.0,
                 "draft_sampling": "greedy",
+                "lookup": False,
             },
         ),
         "Context.share": (
@@ -344,6 +345,7 @@ def good_calls(world, folder):
                 "n_ngram": 3,
                 "p_min": 0.0,
                 "draft_sampling": "greedy",
+                "lookup": False,
                 **sizes,
                 **more,
             },

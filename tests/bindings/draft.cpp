@@ -1,6 +1,7 @@
 // The choice of the draft length, from invented measurements.
 #include "bindings/bindings.h"
 #include "speculative/draft_length.h"
+#include "speculative/text_lookup.h"
 
 namespace pillion::testing {
 
@@ -39,6 +40,30 @@ void bind_draft(py::module_& m) {
         .def("acceptance", &DraftLength::acceptance, py::arg("position"))
         .def("tokens_per_ms", &DraftLength::tokens_per_ms, py::arg("k"))
         .def_property_readonly("paused", &DraftLength::paused);
+
+    py::class_<SuffixIndex>(m, "SuffixIndex")
+        .def(py::init<int>(), py::arg("longest"))
+        .def("follow", &SuffixIndex::follow, py::arg("tokens"), py::arg("last"))
+        .def(
+            "find",
+            [](const SuffixIndex& index, size_t n) {
+                const SuffixIndex::Match match = index.find();
+                std::vector<int32_t> found;
+                if (match.length > 0) index.copy(match.next, n, found);
+                return std::pair(match.length, found);
+            },
+            py::arg("n"), "(length of the match, up to n tokens that followed it).");
+    py::class_<TextLookup>(m, "TextLookup")
+        .def(py::init<>())
+        .def("look", &TextLookup::look, py::arg("tokens"), py::arg("last"), py::arg("n"))
+        .def_property_readonly("found", &TextLookup::found)
+        .def("acceptance", &TextLookup::acceptance, py::arg("position"))
+        .def(
+            "learn",
+            [](TextLookup& t, const std::vector<int32_t>& came) {
+                t.learn(came.data(), came.size());
+            },
+            py::arg("tokens"));
 }
 
 }  // namespace pillion::testing

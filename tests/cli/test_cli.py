@@ -394,6 +394,14 @@ def test_bench_with_made_up_acceptance(pillion, toy, toy_drafter, strings):
     assert result.returncode == 1 and "1 to 5" in result.stderr
 
 
+def test_bench_with_a_chance_and_the_pairs_own_lengths(pillion, toy, toy_drafter):
+    command = ("bench", "-m", toy, "-md", toy_drafter, "-p", 20, "-n", 300, "-r", 1, "--json")
+    one = json.loads(pillion(*command, "--synthetic-accept", 0.7).stdout)[2]
+    assert one["synthetic"] and one["n_draft"] == "auto" and len(one["speedups"]) == 1
+    by_position = one["acceptance_by_position"]
+    assert not by_position or by_position[0] == pytest.approx(0.7, abs=0.35)
+
+
 def test_bench_without_matplotlib(pillion, toy, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = pillion("bench", "-m", toy, "--plot", tmp_path / "out.png")

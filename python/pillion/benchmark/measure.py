@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import Context, Limits, Pair, Sampler, SamplingParams, UsageError
 from ..pair import DRAFT_MAX, Draft, PairStats
+from .simulated_acceptance import SimulatedAcceptance
 
 Result = dict[str, Any]
 
@@ -93,11 +94,10 @@ class Measure:
     def synthetic(self, pair: Pair, draft: Draft, accept: float) -> list[Result]:
         """Times rounds whose drafts are accepted at random. accept: as of `chance_of`. Raises
         `UsageError` for an impossible number."""
-        if pair.stats.kind != "mtp":
+        if not pair.stats.kind.endswith("mtp"):
             raise UsageError("--synthetic-accept needs an assistant as drafter")
-        tokens = 1 / (1 - accept) if 0 < accept < 1 else accept
-        k = min(DRAFT_MAX, max(1, round(2 * (tokens - 1)))) if isinstance(draft, str) else draft
-        chance = chance_of(accept, k)
+        k = _fixed_length(draft, accept)
+        chance = accept if k is None else chance_of(accept, k)
         generator = random.Random(0)
         stats = PairStats(state="on", kind="synthetic", head=pair.stats.head)
         off, on = [], []
@@ -106,9 +106,11 @@ class Measure:
             self._rewind()
             plain = _timed(self._write, self.plain, 0, self.n_gen)
             self._rewind(pair)
-            paired = _timed(
-                self._write_at_random, pair, k, chance, generator, stats if number else PairStats()
-            )
+            counts = stats if number else PairStats()
+            if k is None:
+                paired = _timed(self._write_simulated, pair, chance, generator, counts)
+            else:
+                paired = _timed(self._write_at_random, pair, k, chance, generator, counts)
             if number:
                 off.append(plain)
                 on.append(paired)
@@ -117,12 +119,13 @@ class Measure:
         result = _result(
             "decode_draft",
             on,
-            rows=k + 1,
+            rows=None if k is None else k + 1,
             n=n,
             ctx=ctx,
             tokens=n,
-            n_draft=k,
+            n_draft=draft if k is None else k,
             speedup=speed,
+            speedups=[plain / paired for plain, paired in zip(off, on, strict=True)],
             synthetic=True,
         )
         result.update(_of_stats(stats))
@@ -130,6 +133,22 @@ class Measure:
         self._rewind()
         self._judge(plain_result, 1, 1, plain_result["median_ms"] / n)
         return [plain_result, result]
+
+    def _write_simulated(
+        self, pair: Pair, chance: float, generator: random.Random, stats: PairStats
+    ) -> None:
+        """As `_write_at_random`, with the draft lengths of "auto": the pair's own rounds, whose
+        verdict alone is made up."""
+        sampler, context = Sampler(SamplingParams(temperature=0)), self.context
+        verdict = SimulatedAcceptance(chance, generator.getrandbits(32), context.model.n_vocab)
+        left = self.n_gen
+        while left > 0:
+            drafts = pair.propose(sampler, "auto", left)
+            pair.run(drafts)
+            chosen = verdict.choose(context, pair.first_row, sampler, drafts, None, left, ())
+            one = pair.take(None, chosen=chosen)
+            left -= len(one.tokens)
+            _count(stats, one.drafted, one.accepted)
 
     def verify(self) -> list[Result]:
         """Times runs of 1 to 9 rows after the prompt, each with all its outputs."""
@@ -234,6 +253,15 @@ class Measure:
             length += accepted + 1
             left -= accepted + 1
             _count(stats, len(drafts), accepted)
+
+
+def _fixed_length(draft: Draft, accept: float) -> int | None:
+    """None: the pair's own choice. Tokens a round have a chance only at a length of drafts."""
+    if not isinstance(draft, str):
+        return draft
+    if 0 < accept < 1:
+        return None
+    return min(DRAFT_MAX, max(1, round(2 * (accept - 1))))
 
 
 def chance_of(accept: float, k: int) -> float:

@@ -13,21 +13,23 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .. import Model, Pair, find_drafter
+from .. import Model, Pair
 from ..benchmark.measure import Measure, Result, break_even
 from ..benchmark.placeholder import write_placeholder
 from ..benchmark.setting import Setting
-from ..drafter_file import drafter_beside
 from ..models import GENESIS
-from ..pair import DRAFT_MAX, LOOKUP, Draft
+from ..pair import DRAFT_MAX, Draft
 from ..placement import draft_device_for
+from . import bench_tasks
 from .bench_users import draw_users, measure_users, show_users, users_asked
 from .by_name import HfOption, model_and_drafter, one_model
 from .console import command, fail, open_model, read_text
+from .drafter_choice import open_drafter
 from .options import (
     DenseHeadOption,
     DeviceOption,
     DraftDeviceOption,
+    DraftLookupOption,
     DraftOption,
     KvTypeOption,
     ModelArgument,
@@ -71,6 +73,7 @@ def bench(
     n_draft: str = DraftOption,
     p_min: float = PMinOption,
     dense_head: bool = DenseHeadOption,
+    draft_lookup: bool = DraftLookupOption,
     synthetic_accept: float | None = typer.Option(
         None,
         "--synthetic-accept",
@@ -106,12 +109,18 @@ def bench(
         help="With --parallel: also let a prompt of this many tokens arrive beside a text that is "
         "being written.",
     ),
+    tasks: bool = typer.Option(
+        False,
+        "--tasks",
+        help="Write five tasks (code, prose, JSON, copy-editing, a summary) without drafts, with "
+        "the drafter, and with lookup beside an assistant, in place of the other tests.",
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print a list of measurements as JSON."),
     plot: Path | None = typer.Option(
         None,
         "--plot",
-        help="Draw speed over draft length, with --parallel over users, into this image (needs "
-        "matplotlib).",
+        help="Draw speed over draft length, with --parallel over users, with --tasks by task, into "
+        "this image (needs matplotlib).",
     ),
 ) -> None:
     """Measure prefill, writing without and with the drafter, draft steps, and verification of 1 to
@@ -122,28 +131,34 @@ def bench(
     pyplot = _pyplot() if plot else None
     draft = draft_count(n_draft)
     many = users_asked(parallel, fixed, arrival, draft, roofline)
+    if tasks and many is not None:
+        raise fail("--tasks and --parallel are different measurements")
     options: dict[str, Any] = {"n_threads": threads, "kv_type": kv_type, "swa_full": swa_full}
     path, drafter = model_and_drafter(one_model(model, model_option), hf, drafter)
     with open_model(path, n_threads=threads, device=device, n_gpu_layers=n_gpu_layers) as target:
-        if many is not None:
-            guessing = _open_drafter(
+        if many is not None or tasks:
+            guessing = open_drafter(
                 target, drafter, threads, draft_device_for(device, draft_device)
             )
             setting = Setting(
                 target,
                 guessing,
                 sizes=options,
-                options={"p_min": p_min, "dense_head": dense_head},
-                prompt=_prompts(target, file, n_prompt),
+                options={"p_min": p_min, "dense_head": dense_head, "lookup": draft_lookup},
+                prompt=_prompts(target, file, n_prompt) if many is not None else lambda _: [],
                 n_prompt=n_prompt,
                 n_gen=n_gen,
                 repeats=repeats,
             )
-            results = measure_users(setting, many, synthetic_accept)
+            results = (
+                bench_tasks.measure(setting, draft, synthetic_accept)
+                if many is None
+                else measure_users(setting, many, synthetic_accept)
+            )
         elif target.is_drafter:
             results = _drafter_alone(target, device, n_prompt, repeats, dense_head, options)
         else:
-            drafting = _open_drafter(
+            drafting = open_drafter(
                 target, drafter, threads, draft_device_for(device, draft_device)
             )
             tokens = _prompt(target, file, n_prompt)
@@ -159,17 +174,26 @@ def bench(
                 if drafting is None:
                     results += bench.decode(None, 0) + bench.verify()
                 else:
-                    with Pair(context, drafting, p_min=p_min, dense_head=dense_head) as pair:
+                    with Pair(
+                        context,
+                        drafting,
+                        p_min=p_min,
+                        dense_head=dense_head,
+                        lookup=draft_lookup,
+                    ) as pair:
                         results += _pair(bench, pair, draft, synthetic_accept)
                 results += bench.machine()
     if as_json:
         typer.echo(json.dumps(results, indent=2))
+    elif tasks:
+        bench_tasks.show(results)
     elif many is not None:
         show_users(results)
     else:
         _show(results)
     if plot:
-        (draw_users if many is not None else _draw)(pyplot, plot, results)
+        draw = bench_tasks.draw if tasks else draw_users if many is not None else _draw
+        draw(pyplot, plot, results)
 
 
 def _pair(bench: Measure, pair: Pair, draft: Draft, synthetic_accept: float | None) -> list[Result]:
@@ -181,7 +205,7 @@ def _pair(bench: Measure, pair: Pair, draft: Draft, synthetic_accept: float | No
     )
     verify = bench.verify()
     results += verify
-    if pair.stats.kind == "mtp":
+    if pair.stats.kind.endswith("mtp"):
         steps = _draft_steps(bench, pair)
         results += steps + break_even(verify, steps[0]["median_ms"])
     return results
@@ -222,20 +246,6 @@ def _drafter_alone(
             bench.context.prefill(bench.tokens)
             with Pair(context, drafter, dense_head=dense_head) as pair:
                 return _draft_steps(bench, pair)
-
-
-def _open_drafter(target: Model, name: str | None, threads: int, device: str) -> Any | None:
-    if name == "none":
-        return None
-    if name == LOOKUP:
-        return LOOKUP
-    if name is None:
-        path, _ = drafter_beside(target)
-    else:
-        path = find_drafter(target) if name == "auto" else Path(name)
-    if path is None:
-        return None
-    return open_model(path, n_threads=threads, device=device)
 
 
 def _prompt(target: Model, file: Path | None, n: int) -> list[int]:

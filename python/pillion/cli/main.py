@@ -25,6 +25,7 @@ from .run import run
 from .serve import serve
 from .split import join, split
 from .tokenize import tokenize
+from .tune import tune
 
 app = typer.Typer(
     name="pillion",
@@ -44,6 +45,7 @@ for command in (
     demo,
     doctor,
     bench,
+    tune,
     inspect,
     tokenize,
     perplexity,

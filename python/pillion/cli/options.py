@@ -58,6 +58,11 @@ DraftSamplingOption = typer.Option(
     help="greedy: the text is that of plain steps; probabilistic: when sampling, more drafts are "
     "accepted, same distribution.",
 )
+DraftLookupOption = typer.Option(
+    False,
+    "--draft-lookup",
+    help="Beside an assistant, drafts also come from the text so far, where those promise more.",
+)
 DraftDeviceOption = typer.Option(
     "auto",
     "--draft-device",
@@ -117,6 +122,7 @@ def draft_options(
     p_min: float,
     dense_head: bool,
     sampling: str,
+    lookup: bool,
     device: str,
 ) -> dict[str, Any]:
     """The drafter's options as arguments of LLM."""
@@ -126,6 +132,7 @@ def draft_options(
         "draft_p_min": p_min,
         "draft_dense_head": dense_head,
         "draft_sampling": sampling,
+        "draft_lookup": lookup,
         "draft_device": device,
     }
 

@@ -22,6 +22,7 @@ from .options import (
     DeviceOption,
     DraftDeviceOption,
     DrafterOption,
+    DraftLookupOption,
     DraftOption,
     DraftSamplingOption,
     FlashAttnOption,
@@ -118,6 +119,7 @@ def serve(
     p_min: float = PMinOption,
     dense_head: bool = DenseHeadOption,
     draft_sampling: str = DraftSamplingOption,
+    draft_lookup: bool = DraftLookupOption,
     draft_device: str = DraftDeviceOption,
     device: str = DeviceOption,
     n_gpu_layers: int = LayersOption,
@@ -159,7 +161,9 @@ def serve(
         "n_gpu_layers": n_gpu_layers,
         "strict": strict,
         "chat_template": template_source(template, template_file),
-        **draft_options(path, drafter, n_draft, p_min, dense_head, draft_sampling, draft_device),
+        **draft_options(
+            path, drafter, n_draft, p_min, dense_head, draft_sampling, draft_lookup, draft_device
+        ),
         **media_options(mmproj, image_tokens),
     }
     _run(settings, port, path, options)

@@ -39,6 +39,8 @@ OPTIONS = {
     "p_min": "--spec-draft-p-min",
     "draft_p_min": "--spec-draft-p-min",
     "draft_sampling": "--spec-draft-sampling",
+    "lookup": "--draft-lookup",
+    "draft_lookup": "--draft-lookup",
     "dense_head": "--draft-dense-head",
     "draft_dense_head": "--draft-dense-head",
     "draft_device": "--draft-device",

@@ -71,7 +71,7 @@ class LLM(TextCalls, Held):
     the same vocabulary. "lookup": no model, guesses come from the text. None or False: nothing. The
     drafter changes the speed, never the text. `speculation` reports its work.
     draft: how many tokens it guesses: 0 to 8, or "auto": as many as pay off. Calls may override it.
-    draft_p_min, draft_dense_head, draft_strict, draft_sampling: see `Pair`.
+    draft_p_min, draft_dense_head, draft_strict, draft_sampling, draft_lookup: see `Pair`.
     mmproj: what sees and hears: "auto": the mmproj file beside the model, if there is exactly one.
     A path or a `Mmproj`. None or False: nothing. It is opened when the first image or sound comes.
     image_tokens: the most tokens of an image: 70, 140, 280, 560, 1120, or "auto": as many as its
@@ -109,6 +109,7 @@ class LLM(TextCalls, Held):
         draft_dense_head: bool = False,
         draft_strict: bool = False,
         draft_sampling: str = "greedy",
+        draft_lookup: bool = False,
         draft_device: str = "auto",
         mmproj: GivenMmproj = "auto",
         image_tokens: ImageTokens | None = None,
@@ -134,6 +135,7 @@ class LLM(TextCalls, Held):
                 draft_dense_head,
                 draft_strict,
                 draft_sampling,
+                draft_lookup,
                 draft_device,
             ),
             options,

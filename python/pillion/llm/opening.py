@@ -57,6 +57,7 @@ class Speculation:
     dense_head: bool = False
     strict: bool = False
     sampling: str = "greedy"
+    lookup: bool = False
     device: str = "auto"
 
     def check(self) -> None:
@@ -74,6 +75,8 @@ class Speculation:
         check_choice("draft_sampling", self.sampling, DRAFT_SAMPLING)
         check_bool("draft_dense_head", self.dense_head)
         check_bool("draft_strict", self.strict)
+        if check_bool("draft_lookup", self.lookup) and drafter in (None, False, LOOKUP):
+            raise UsageError(f"draft_lookup goes with an assistant; the drafter is {drafter!r}")
         check_text("draft_device", self.device)
 
     def of_pair(self) -> dict[str, Any]:
@@ -83,6 +86,7 @@ class Speculation:
             "dense_head": self.dense_head,
             "strict": self.strict,
             "draft_sampling": self.sampling,
+            "lookup": self.lookup,
         }
 
 
