@@ -43,6 +43,9 @@ void fill_matmul(KernelTable&);
 namespace x86_avx2 {
 void fill_matmul(KernelTable&);
 }
+namespace x86_avx_vnni {
+void fill_matmul(KernelTable&);
+}
 namespace x86_avx512 {
 void fill_matmul(KernelTable&);
 }
@@ -116,6 +119,7 @@ KernelTable table() {
               : __builtin_cpu_supports("avx2")     ? "x86_avx2"
                                                    : "generic";
     if (isa == "x86_avx512") x86_avx512::fill_matmul(t);
+    if (isa == "x86_avx_vnni") x86_avx_vnni::fill_matmul(t);
     if (isa == "x86_avx2") x86_avx2::fill_matmul(t);
 #elif defined(__aarch64__)
     if (isa.empty()) isa = "arm_dotprod";
@@ -127,7 +131,7 @@ KernelTable table() {
     if (!g_options["prefetch"].empty()) t.prefetch = option("prefetch");
     if (option("few") >= 0) t.matvec_most = option("few");
     if (option("group") >= 0)
-        for (int f = int(Format::bf16) + 1; f < kFormats; f++) t.matvec_group[f] = option("group");
+        for (int f = int(Format::bf16) + 1; f < kFormats; f++) t.matvec_group[f] = {option("group"), option("group") > 0 ? kMatmulMax : 0};
     g_options["isa"] = isa;
     return t;
 }

@@ -20,6 +20,7 @@ import _cdef  # noqa: E402
 ISA_PARTS = (
     "part_cpu_x86_avx2",
     "part_cpu_x86_avx512",
+    "part_cpu_x86_avx_vnni",
     "part_cpu_arm_dotprod",
     "part_cpu_arm_i8mm",
 )

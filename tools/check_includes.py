@@ -49,7 +49,7 @@ ALLOWED = {
 # Code compiled for a later processor must not be merged by the linker into code for all: no
 # templates of the standard library, no header but plain data and loops. The reference kernel is
 # compiled for all, but is written under the same rule, with <math.h>.
-ISA_FOLDERS = ("x86_avx2", "x86_avx512", "arm_dotprod", "arm_i8mm", "generic")
+ISA_FOLDERS = ("x86_avx2", "x86_avx_vnni", "x86_avx512", "arm_dotprod", "arm_i8mm", "generic")
 ISA_SYSTEM = {"stddef.h", "stdint.h", "string.h", "math.h", "immintrin.h", "arm_neon.h"}
 ISA_HEADERS = {
     "core/contract/blocks.h",
@@ -61,7 +61,7 @@ ISA_HEADERS = {
     "backends/cpu/formats.h",
     "backends/cpu/kv_head.h",
 }
-ISA_OWN = re.compile(r"backends/cpu/(\w+/(simd|dot)\.h|body/\w+\.inl)")
+ISA_OWN = re.compile(r"backends/cpu/(\w+/(simd|bytes|dot)\.h|body/\w+\.inl)")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 C_ONLY = ("include", "core/contract", "backends/htp/wire", "backends/htp/dsp")

@@ -46,6 +46,7 @@ FLAGS = [
 ISA_FLAGS = {
     "generic": [],
     "x86_avx2": ["-mavx2", "-mfma", "-mf16c"],
+    "x86_avx_vnni": ["-mavx2", "-mfma", "-mf16c", "-mavxvnni"],
     "x86_avx512": [
         "-mavx512f",
         "-mavx512bw",
@@ -58,7 +59,8 @@ ISA_FLAGS = {
     "arm_dotprod": ["-march=armv8.2-a+dotprod+fp16"],
     "arm_i8mm": ["-march=armv8.2-a+dotprod+fp16+i8mm"],
 }
-X86, ARM = ["generic", "x86_avx2", "x86_avx512"], ["generic", "arm_dotprod", "arm_i8mm"]
+X86 = ["generic", "x86_avx2", "x86_avx_vnni", "x86_avx512"]
+ARM = ["generic", "arm_dotprod", "arm_i8mm"]
 IS_ARM = platform.machine() in ("aarch64", "arm64")
 CROSS, QEMU = "aarch64-linux-gnu-g++", "qemu-aarch64"
 

@@ -24,6 +24,7 @@ CPU = "csrc/backends/cpu/"
 ARM_FLAGS = "-march=armv8.2-a+dotprod+fp16"
 X86 = {
     "x86_avx2": "-mavx2 -mfma -mf16c",
+    "x86_avx_vnni": "-mavx2 -mfma -mf16c -mavxvnni",
     "x86_avx512": "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mf16c -mfma",
 }
 ARM = {"arm_dotprod": ARM_FLAGS, "arm_i8mm": ARM_FLAGS + "+i8mm"}

@@ -28,6 +28,9 @@ void fill_matmul(KernelTable&);
 namespace x86_avx2 {
 void fill_matmul(KernelTable&);
 }
+namespace x86_avx_vnni {
+void fill_matmul(KernelTable&);
+}
 namespace x86_avx512 {
 void fill_matmul(KernelTable&);
 }
@@ -81,6 +84,7 @@ std::vector<Named> usable_tables() {
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         add("x86_avx2", x86_avx2::fill_matmul);
+    if (__builtin_cpu_supports("avxvnni")) add("x86_avx_vnni", x86_avx_vnni::fill_matmul);
     if (__builtin_cpu_supports("avx512vnni")) add("x86_avx512", x86_avx512::fill_matmul);
 #elif defined(__aarch64__)
     if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) add("arm_dotprod", arm_dotprod::fill_matmul);

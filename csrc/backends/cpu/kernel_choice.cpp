@@ -13,6 +13,8 @@ static const KernelCandidate kCandidates[] = {
      feature::avx512f | feature::avx512bw | feature::avx512vl | feature::avx512dq |
          feature::avx512_vnni | feature::f16c | feature::fma,
      x86_avx512_table},
+    {"x86_avx_vnni", feature::avx2 | feature::fma | feature::f16c | feature::avx_vnni,
+     x86_avx_vnni_table},
     {"x86_avx2", feature::avx2 | feature::fma | feature::f16c, x86_avx2_table},
 #elif defined(__aarch64__)
     {"arm_i8mm", feature::asimd | feature::fp16 | feature::dotprod | feature::i8mm, arm_i8mm_table},

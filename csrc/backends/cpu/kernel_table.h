@@ -136,6 +136,9 @@ struct HeadArgs {
     float eps;
 };
 
+// Tiles of at most `most` columns are multiplied in groups of at most `columns`; 0: never.
+struct MatvecGroup { int columns, most; };
+
 struct KernelTable {
     const char* name;
     int lanes;
@@ -144,9 +147,9 @@ struct KernelTable {
 
     PanelKernel matvec[kFormats][kMatvecMax + 1];  // [format][columns], 1-based
     PanelKernel matmul[kFormats];                  // 1 .. kMatmulMax columns
-    // Above 0: more columns than `matvec_most` go to `matvec` too, panel by panel in groups of at
-    // most so many, which is faster there than `matmul`.
-    int matvec_group[kFormats];
+    // More columns than `matvec_most` go to `matvec` too, panel by panel in groups, where that is
+    // faster than `matmul`.
+    MatvecGroup matvec_group[kFormats];
     // Quantizes one column of floats into blocks act[b * stride], b < inputs / 32.
     void (*quantize)(const float* x, int inputs, ActBlock* act, ptrdiff_t stride);
     // As quantize, with one scale for the whole column; act[0] has the zero8 of all. act: [inputs /
@@ -201,6 +204,7 @@ struct KernelTable {
 
 const KernelTable* generic_table();
 const KernelTable* x86_avx2_table();
+const KernelTable* x86_avx_vnni_table();
 const KernelTable* x86_avx512_table();
 const KernelTable* arm_dotprod_table();
 const KernelTable* arm_i8mm_table();

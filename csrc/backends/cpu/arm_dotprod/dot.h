@@ -97,4 +97,4 @@ constexpr int kTileRegs = 1, kMatmulColumns = 4;
 #endif
 constexpr int kFloatTileRegs = 4, kFloatTileColumns = 6;
 // The matmul kernel takes more columns than `matvec_most`.
-static constexpr int matvec_group(int /*bits*/) { return 0; }
+static constexpr MatvecGroup matvec_group(int /*bits*/, bool /*plain*/) { return {0, 0}; }

@@ -533,10 +533,10 @@ static void fill_format(KernelTable& t) {
     t.matvec[f][8] = matvec_panels<F, 8>;
     t.matvec[f][9] = matvec_panels<F, 9>;
     t.matmul[f] = matmul_panels<F>;
-    // Groups unpack a panel's codes and scales once each, which must cost little.
+    // A group unpacks a panel's codes and scales again, which costs little where they are plain.
     constexpr bool kPlain =
         F::kInputs == 32 && F::kScaleInputs == 32 && F::kLowInputs == 0 && F::kNarrowPlanes == 0;
-    t.matvec_group[f] = kPlain ? matvec_group(F::kBits) : 0;
+    t.matvec_group[f] = matvec_group(F::kBits, kPlain);
 }
 // Enough sums in flight to hide the latency of a dot product, and few enough for the registers.
 static int64_t dot_peak(int64_t rounds) {

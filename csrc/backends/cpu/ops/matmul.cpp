@@ -60,7 +60,8 @@ void multiply_in_groups(const PanelKernel* matvec, int group, const PanelArgs& t
 
 void multiply(const KernelTable& table, const PackedMatrix& m, int begin, int end,
               const ActBlock* act, const float* const* x, int columns, float* const* out) {
-    const int format = int(m.format), group = table.matvec_group[format];
+    const int format = int(m.format);
+    const MatvecGroup group = table.matvec_group[format];
     PanelArgs a = {};
     a.weights = m.panels;
     a.panel_bytes = m.panel_bytes;
@@ -76,7 +77,8 @@ void multiply(const KernelTable& table, const PackedMatrix& m, int begin, int en
         a.out = out + c;
         if (a.columns <= table.matvec_most && a.columns <= kMatvecMax)
             table.matvec[format][a.columns](a);
-        else if (group > 0) multiply_in_groups(table.matvec[format], group, a);
+        else if (a.columns <= group.most)
+            multiply_in_groups(table.matvec[format], group.columns, a);
         else table.matmul[format](a);
     }
 }

@@ -86,6 +86,7 @@ static constexpr int matvec_float_regs(int /*columns*/) { return 2; }
 constexpr int kTileRegs = 2,
               kMatmulColumns = 6;  // 12 sums, 16 registers of codes, 2 of scales, 1 of activations
 constexpr int kFloatTileRegs = 2, kFloatTileColumns = 8;
-// KernelTable::matvec_group of codes of so many bits: the sums stay in registers. 4 and 5 columns
-// of 8-bit codes are slow.
-static constexpr int matvec_group(int bits) { return bits == 8 ? 8 : 6; }
+// The sums stay in registers. 4 and 5 columns of 8-bit codes are slow.
+static constexpr MatvecGroup matvec_group(int bits, bool plain) {
+    return {bits == 8 ? 8 : 6, plain ? kMatmulMax : 0};
+}

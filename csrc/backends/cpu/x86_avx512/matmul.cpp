@@ -28,7 +28,7 @@ void fill_matmul(KernelTable& table) {
     // Measured on Zen 4. Other makers' processors unpack on the pipes that multiply, and groups
     // unpack again.
     if (!__builtin_cpu_is("amd"))
-        for (int& group : table.matvec_group) group = 0;
+        for (MatvecGroup& group : table.matvec_group) group = {};
     // Zen 4 (33 GB/s a core) reads one column fastest with its own prefetchers, and 3 or more
     // columns fastest with hints into the second cache. One column reads at 98 % of the bandwidth,
     // against 92 % with hints into the first cache (Q4_0), and at 97 against 68 % (Q6_K); four
