@@ -131,7 +131,8 @@ KernelTable table() {
     if (!g_options["prefetch"].empty()) t.prefetch = option("prefetch");
     if (option("few") >= 0) t.matvec_most = option("few");
     if (option("group") >= 0)
-        for (int f = int(Format::bf16) + 1; f < kFormats; f++) t.matvec_group[f] = {option("group"), option("group") > 0 ? kMatmulMax : 0};
+        for (int f = int(Format::bf16) + 1; f < kFormats; f++)
+            t.matvec_group[f] = {option("group"), option("group") > 0 ? kMatmulMax : 0};
     g_options["isa"] = isa;
     return t;
 }

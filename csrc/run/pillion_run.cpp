@@ -215,7 +215,7 @@ Sampler make_sampler(const pillion_model* model, const Options& o) {
 Pair make_pair(pillion_context* context, pillion_model* drafter, const Options& o) {
     pillion_pair_config config;
     pillion_pair_config_init(&config, sizeof config);
-    config.dense_head = o.dense_head, config.p_min = float(o.p_min),
+    config.dense_head = o.dense_head, config.lookup = o.lookup, config.p_min = float(o.p_min),
     config.sampled = o.draft_sampling == "probabilistic";
     int32_t kind = o.drafter == "lookup" ? PILLION_DRAFTER_LOOKUP : PILLION_DRAFTER_NONE;
     if (drafter) {

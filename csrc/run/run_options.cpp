@@ -131,6 +131,8 @@ const Option kOptions[] = {
      }},
     {"", "--draft-dense-head", "", "the drafter scores the whole vocabulary",
      [](Options& o, Text, Text) { o.dense_head = true; }},
+    {"", "--draft-lookup", "", "drafts from the text too, where that promises more",
+     [](Options& o, Text, Text) { o.lookup = true; }},
     {"", "--no-mmap", "", "read the file into memory instead of mapping it",
      [](Options& o, Text, Text) { o.no_mmap = true; }},
     {"", "--version", "", "print the version", [](Options& o, Text, Text) { o.version = true; }},

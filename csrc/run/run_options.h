@@ -30,8 +30,8 @@ struct Options {
     int image_tokens = 0;  // what the mmproj file says
     double p_min = 0;
     int64_t seed = -1;
-    bool has_prompt = false, has_file = false, dense_head = false, no_mmap = false, strict = false,
-         help = false, version = false;
+    bool has_prompt = false, has_file = false, dense_head = false, lookup = false, no_mmap = false,
+         strict = false, help = false, version = false;
     bool swa_full = false;
 };
 
