@@ -56,6 +56,7 @@ ISA_HEADERS = {
     "core/contract/block_values.h",
     "core/contract/scaled_formats.def",
     "core/contract/kv_lanes.h",
+    "core/contract/op_params.h",
     "backends/cpu/kernel_table.h",
     "backends/cpu/activations.h",
     "backends/cpu/formats.h",

@@ -208,7 +208,10 @@ class Batch(Handle):
         return Context._of_batch(out[0], self.model)
 
     def pair(self, context: Context) -> Pair:
-        """Pairs `context`, one of its own, with the drafter of all."""
+        """Pairs `context`, one of its own, with the drafter of all.
+
+        Raises `UsageError` for a context of another batch.
+        """
         pointer = check_handle("context", context, "context", "a Context of this batch")
         out = ffi.new("pillion_pair**")
         check(lib.pillion_batch_pair(self._c, pointer, out))

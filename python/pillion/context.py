@@ -189,6 +189,9 @@ class Context(Handle):
         never the last one, without outputs. Returns the length of the prefix.
 
         The next call continues there; `sync` runs the rest.
+
+        Raises `ContextFullError` for more tokens than n_ctx, `UsageError` for ids that are
+        no tokens, and `Cancelled`.
         """
         array, n = token_array(tokens)
         n_rows = check_int("n_rows", n_rows, 1, 2**31 - 1)
@@ -207,7 +210,11 @@ class Context(Handle):
     def share(self, other: Context, length: int | None = None) -> int:
         """Holds what `other`, a context of the same batch, holds at `length` (None: all), and no
         more. Full layers' pages are shared, until one of the two writes to them. Returns the number
-        of tokens held: `length`, or less if `other`'s sliding layers no longer go back so far."""
+        of tokens held: `length`, or less if `other`'s sliding layers no longer go back so far.
+
+        Raises `UsageError` if `other` is of another batch or holds fewer tokens, and
+        `ContextFullError` if the batch has no page left.
+        """
         pointer = check_handle("other", other, "context", "a Context of the same batch")
         length = other.n_past if length is None else check_int("length", length, 0, 2**31 - 1)
         n = ffi.new("size_t*")
@@ -221,6 +228,8 @@ class Context(Handle):
 
         If neither the sliding layers nor a snapshot hold the window before `length`, the tokens
         since the nearest snapshot run again.
+
+        Raises `UsageError` for a length beyond the tokens held, and `Cancelled`.
         """
         length = check_int("length", length, 0, 2**31 - 1)
         # A way back beyond the last run may mean running the kept tokens again.
@@ -234,7 +243,11 @@ class Context(Handle):
 
     def score(self, tokens: Tokens) -> Floats:
         """Computes log p(tokens[i + 1] | tokens[: i + 1]) for each i: float32 [n - 1]. Starts with
-        an empty context and drops what the context held."""
+        an empty context and drops what the context held.
+
+        Raises `ContextFullError` for more tokens than n_ctx, `UsageError` for ids that are
+        no tokens, and `Cancelled`.
+        """
         array, n = token_array(tokens)
         out = np.empty(max(n - 1, 0), dtype=np.float32)
         pointer = ffi.from_buffer("float[]", out) if n > 1 else ffi.new("float[1]")
@@ -467,16 +480,24 @@ class Context(Handle):
 
         copy=False returns a read-only view of the library's memory. Its content is valid until the
         next step.
+
+        Raises `UsageError` for a row that has no outputs.
         """
         return self._output(lib.pillion_context_logits, row, copy)
 
     def hidden(self, row: int = -1, copy: bool = True) -> Floats:
-        """Hidden row after the final norm, float32 [n_embd]. row, copy: as in `logits`."""
+        """Hidden row after the final norm, float32 [n_embd]. row, copy: as in `logits`.
+
+        Raises what `logits` raises.
+        """
         return self._output(lib.pillion_context_hidden, row, copy)
 
     def logprobs(self, row: int = -1, k: int = 0, token: int | None = None) -> Logprobs:
         """Returns the k most likely tokens of a row with their log-probabilities, and the
-        log-probability of `token`."""
+        log-probability of `token`.
+
+        Raises `UsageError` for a row that has no outputs.
+        """
         k = check_int("k", k, 0, self.model.n_vocab)
         token = None if token is None else check_int("token", token, 0, self.model.n_vocab - 1)
         ids, values = ffi.new("int32_t[]", max(k, 1)), ffi.new("float[]", max(k, 1))

@@ -319,7 +319,11 @@ class Model(Handle):
     @takes(ContextOptions)
     def context(self, n_ctx: int | None = None, **options: Unpack[ContextKeywords]) -> Context:
         """Makes a new, empty sequence on this model. n_ctx and the further options: as in
-        `Context`."""
+        `Context`.
+
+        Raises `UsageError` for a size, thread count or type that is not allowed, and
+        `OutOfMemoryError`.
+        """
         return Context(self, **vars(ContextOptions(n_ctx=n_ctx, **options)))
 
     def __repr__(self) -> str:

@@ -140,7 +140,10 @@ class Pair(Handle):
     # ---- running ----
 
     def sync(self, tokens: Tokens) -> int:
-        """Makes the context hold exactly these tokens; see `Context.sync`."""
+        """Makes the context hold exactly these tokens; see `Context.sync`.
+
+        Raises what `Context.sync` raises.
+        """
         array, n = token_array(tokens)
         reused = ffi.new("size_t*")
         self._follows = False
@@ -164,7 +167,11 @@ class Pair(Handle):
         end_tokens: the round ends with the first of these, which is returned.
 
         The last token is not in the cache yet; the next step runs it. The first step after a prompt
-        returns one token."""
+        returns one token.
+
+        Raises `ContextFullError` if the context has no room, `UsageError` before any prompt
+        and while a round waits for `take`, and `Cancelled`.
+        """
         sampler = _sampler(sampler)
         n_max = None if n_max is None else check_int("n_max", n_max, 1)
         wanted, most = draft_length(n_draft), min(n_max or DRAFT_MAX + 1, DRAFT_MAX + 1)
@@ -225,6 +232,9 @@ class Pair(Handle):
         that or alone, or none.
 
         At most `room` of them; right after a prompt none. May come without a proposal.
+
+        Raises `UsageError` for more drafts than there is room for, `ContextFullError`, and
+        `Cancelled`.
         """
         array, n = token_array(drafts)
         self._run(lambda: check(lib.pillion_pair_run(self._c, array, n, self._n)), UsageError)
@@ -415,7 +425,10 @@ class Pair(Handle):
 
     def draft(self, last: int, n: int) -> list[int]:
         """What an assistant says after `last`, which would stand at the context's length: up to n
-        tokens; nothing is verified."""
+        tokens; nothing is verified.
+
+        Raises `UsageError` for an id that is no token.
+        """
         last, n = check_int("last", last, -(2**31), 2**31 - 1), check_int("n", n, 1, DRAFT_MAX)
         check(lib.pillion_pair_draft(self._c, last, n, self._tokens, DRAFT_MAX + 1, self._n))
         return list(ffi.unpack(self._tokens, self._n[0])) if self._n[0] else []

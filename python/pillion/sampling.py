@@ -180,14 +180,20 @@ class Sampler(Handle):
         return int(accepted[0]), int(drawn[0])
 
     def go_back(self, mark: tuple[int, int]) -> None:
-        """Undoes what it accepted and drew since `mark()`."""
+        """Undoes what it accepted and drew since `mark()`.
+
+        Raises `UsageError` for what `mark` did not return.
+        """
         if not isinstance(mark, tuple) or len(mark) != 2:
             wrong("mark", mark, "what mark() returned")
         accepted, drawn = (check_int("a count of a mark", count, 0, 2**64 - 1) for count in mark)
         check(lib.pillion_sampler_go_back(self._c, accepted, drawn))
 
     def accept(self, token: int) -> None:
-        """Tells the penalties that a token was added to the text."""
+        """Tells the penalties that a token was added to the text.
+
+        Raises `UsageError` for what is no token id.
+        """
         check(
             lib.pillion_sampler_accept(
                 self._c, check_int("token", token, 0, 2**31 - 1, "a token id, 0 or more")

@@ -47,6 +47,8 @@ class Tokenizer(Handle):
         add_special: adds BOS (and EOS) if the file says so.
         parse_special: reads control tokens spelled out in the text ("<start_of_turn>") as those
         tokens. Never do this with text from strangers.
+
+        Raises `UsageError` for what is no text.
         """
         raw = as_bytes(check_text("text", text))
         add_special, parse_special = (
@@ -62,7 +64,10 @@ class Tokenizer(Handle):
 
     def decode_bytes(self, ids: Tokens, special: bool = False) -> bytes:
         """Returns the bytes of a whole text. ids: its tokens. special: control tokens are spelled
-        out; else they are left out."""
+        out; else they are left out.
+
+        Raises `UsageError` for ids outside the vocabulary.
+        """
         array, n = token_array(ids)
         special = check_bool("special", special)
         return read_bytes(
@@ -74,7 +79,10 @@ class Tokenizer(Handle):
 
     def decode(self, ids: Tokens, special: bool = False) -> str:
         """Returns the text of token ids. Control tokens are left out unless `special`. Bytes that
-        are not UTF-8 become U+FFFD."""
+        are not UTF-8 become U+FFFD.
+
+        Raises `UsageError` for ids outside the vocabulary.
+        """
         return as_str(self.decode_bytes(ids, special))
 
     def stream(self, special: bool = False) -> TokenStream:
@@ -85,7 +93,10 @@ class Tokenizer(Handle):
 
     def token_bytes(self, token: int, special: bool = False) -> bytes:
         """Returns the bytes that a token adds to a running text; they may be part of a character.
-        special: those of a control token are its spelling; else it has none."""
+        special: those of a control token are its spelling; else it has none.
+
+        Raises `UsageError` for an id outside the vocabulary.
+        """
         token, special = _id(token), check_bool("special", special)
         return read_bytes(
             lambda out, capacity, needed: lib.pillion_tokenizer_token_bytes(
@@ -95,7 +106,10 @@ class Tokenizer(Handle):
         )
 
     def token_text(self, token: int) -> str:
-        """Returns the vocabulary's own spelling of a token ("▁the", "<0x0A>")."""
+        """Returns the vocabulary's own spelling of a token ("▁the", "<0x0A>").
+
+        Raises `UsageError` for an id outside the vocabulary.
+        """
         token = _id(token)
         return as_str(
             read_bytes(
@@ -108,7 +122,10 @@ class Tokenizer(Handle):
 
     def token_type(self, token: int) -> str:
         """Returns the kind of a token: "normal", "unknown", "control", "user_defined", "unused" or
-        "byte"."""
+        "byte".
+
+        Raises `UsageError` for an id outside the vocabulary.
+        """
         token, kind = _id(token), ffi.new("int32_t*")
         read_bytes(
             lambda out, capacity, needed: lib.pillion_tokenizer_token_text(

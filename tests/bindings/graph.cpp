@@ -29,7 +29,7 @@ std::shared_ptr<Weight> make_weight(std::shared_ptr<Device> device, const std::s
     auto w = std::make_shared<Weight>();
     w->device = device, w->data = data;
     WeightSource s = {};
-    s.name = "lab", s.dtype = dtype_of(dtype), s.width = width, s.rows = rows, s.depth = depth;
+    s.name = "w", s.dtype = dtype_of(dtype), s.width = width, s.rows = rows, s.depth = depth;
     s.use = use == "matrix"   ? WeightSource::Use::matrix
             : use == "vector" ? WeightSource::Use::vector
             : use == "table"  ? WeightSource::Use::table

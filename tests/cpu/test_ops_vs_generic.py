@@ -484,13 +484,13 @@ def test_vectors_become_f32():
 @pytest.mark.parametrize("use", ["matrix", "table", "vector"])
 def test_types_that_are_no_weights(use):
     with pytest.raises(
-        testing.Error, match="^tensor lab: type I16 is not a weight format of the cpu backend"
+        testing.Error, match="^tensor w: type I16 is not a weight format of the cpu backend"
     ):
         device(REFERENCE).weight(bytes(2 * 64), "i16", 64, use=use)
 
 
 def test_a_plan_for_few_rows_stores_within_them():
-    """The lab's own watch: rows beyond a run stay as they were, which every test above relies
+    """The bindings' own watch: rows beyond a run stay as they were, which every test above relies
     on."""
     on = device(REFERENCE)
     cache = on.cache("f16", 1, 2, 256)

@@ -252,7 +252,7 @@ def test_the_device_reads_blocks_as_the_contract_says(dtype):
 @pytest.mark.parametrize("use", ["matrix", "table", "vector"])
 def test_types_that_are_no_weights(use):
     with pytest.raises(
-        testing.Error, match="^tensor lab: type I16 is not a weight format of the cuda backend"
+        testing.Error, match="^tensor w: type I16 is not a weight format of the cuda backend"
     ):
         device(DEVICE).weight(bytes(2 * 64), "i16", 64, use=use)
 

@@ -84,7 +84,7 @@ def test_types_that_are_no_weights(use):
     types = (
         "F32, F16, BF16, Q4_0 to Q8_0, Q2_K to Q6_K, IQ1_S to IQ4_XS, TQ1_0, TQ2_0, MXFP4, NVFP4"
     )
-    sentence = f"^tensor lab: type I16 is not a weight format of device {DEVICE} .it has {types}.$"
+    sentence = f"^tensor w: type I16 is not a weight format of device {DEVICE} .it has {types}.$"
     with pytest.raises(testing.Error, match=sentence):
         device(DEVICE).weight(bytes(2 * 64), "i16", 64, use=use)
 

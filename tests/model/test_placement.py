@@ -68,7 +68,7 @@ def test_more_layers_than_there_are_and_minus_one_mean_all(pillion):
 
 @pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
 def test_division_with_rings_rewinds_and_small_batches(pillion, kv_type):
-    """Through a wrapped ring and back: twins of the caches follow their layers."""
+    """Through a wrapped ring and back: device copies of the caches follow their layers."""
     ids = (ids_of("tiny-e2b") * 10)[:330]
     want = []
     for device, layers in (("cpu", -1), (DEVICE, 3)):
@@ -479,7 +479,8 @@ def test_run_with_layers_on_a_device(pillion):
     "layers, there, kv_type", [(3, "cpu", "q8_0"), (3, DEVICE, "f16"), (-1, "cpu", "f16")]
 )
 def test_snapshots_hold_all_copies_of_a_ring(pillion, layers, there, kv_type):
-    """Layers on both sides (twins), drafters on either (mirrors): all find the window again."""
+    """Layers on both sides (device copies), drafters on either (replicas): all find the window
+    again."""
     ids = ids_of("tiny-e2b")[:40]
     with (
         split_model(pillion, "tiny-e2b", layers) as model,

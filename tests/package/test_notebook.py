@@ -1,6 +1,9 @@
 """Cells of a real IPython kernel: a stream that is interrupted, cells that overlap in time, a
 module that is loaded again."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from patience import PATIENCE, until
@@ -171,3 +174,13 @@ def test_the_module_loaded_again(kernel):
     assert kernel(again) == ("True", None)
     assert kernel("importlib.reload(pillion._native)")[1] is None
     assert kernel("print(text() == first)") == ("True", None)
+
+
+def test_the_cells_of_the_page(kernel, tiny_target):
+    """Those of docs/threads.md, as they stand there."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "threads.md"
+    (example,) = re.findall(r"```python\n(# In \[1\].*?)```", page.read_text("utf-8"), re.S)
+    cells = re.split(r"# In \[\d\]\n", example.replace("model.gguf", str(tiny_target)))[1:]
+    assert len(cells) == 3
+    said = [kernel(cell) for cell in cells]
+    assert said[0] == ("", None) and all(text and error is None for text, error in said[1:])

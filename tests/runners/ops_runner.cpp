@@ -212,7 +212,7 @@ void answer(const KernelTable& t, int op, int n_ints, Request r, Answer& out) {
         case 7: {  // glu   n, kind, in place | gate up
             Row gate(n, r.take(n)), up(n, r.take(n)), y(n);
             Row& to = r.ints[2] ? gate : y;
-            t.glu(gate.data(), up.data(), to.data(), n, GluKind(flag));
+            t.glu(gate.data(), up.data(), to.data(), n, Activation(flag));
             out.put(to);
             break;
         }
@@ -260,7 +260,7 @@ void answer(const KernelTable& t, int op, int n_ints, Request r, Answer& out) {
         }
         case 15: {  // glu without up   n, kind | x
             Row x(n, r.take(n)), y(n);
-            t.glu(x.data(), nullptr, y.data(), n, GluKind(flag));
+            t.glu(x.data(), nullptr, y.data(), n, Activation(flag));
             out.put(y);
             break;
         }

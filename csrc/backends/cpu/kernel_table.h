@@ -16,6 +16,7 @@
 #include "backends/cpu/activations.h"
 #include "backends/cpu/formats.h"
 #include "backends/cpu/kv_head.h"
+#include "core/contract/op_params.h"
 
 namespace pillion::cpu {
 
@@ -48,8 +49,6 @@ struct PanelArgs {
     int prefetch;
 };
 using PanelKernel = void (*)(const PanelArgs&);
-
-enum class GluKind : int { gelu_tanh, silu, sigmoid };
 
 // One head of one row over the n positions up to the row, of which the last is the row's own.
 //   q' = q * q_scale
@@ -175,7 +174,7 @@ struct KernelTable {
     // y = max(low, min(high, x + bias)); bias may be null; y may be x
     void (*bound)(const float* x, const float* bias, float low, float high, float* y, int n);
     // y = act(gate) * up, or act(gate) where up is null
-    void (*glu)(const float* gate, const float* up, float* y, int n, GluKind kind);
+    void (*glu)(const float* gate, const float* up, float* y, int n, Activation activation);
     void (*softcap)(float* x, int n, float cap);  // x = cap * tanh(x / cap)
     int (*argmax)(const float* x, int n);         // lowest index on ties; NaN never wins
     float (*dot)(const float* a, const float* b, int n);

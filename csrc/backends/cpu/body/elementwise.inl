@@ -47,26 +47,28 @@ static void pool(const float* const* rows, int n_rows, float factor, const float
     }
 }
 
-template <GluKind kKind>
+template <Activation kActivation>
 PILLION_INLINE Floats activation(Floats x) {
-    return kKind == GluKind::silu ? silu(x) : kKind == GluKind::sigmoid ? sigmoid(x) : gelu_tanh(x);
+    return kActivation == Activation::silu      ? silu(x)
+           : kActivation == Activation::sigmoid ? sigmoid(x)
+                                                : gelu_tanh(x);
 }
-template <GluKind kKind>
+template <Activation kActivation>
 PILLION_INLINE void glu_row(const float* gate, const float* up, float* y, int n) {
     int i = 0;
     for (; i + kLanes <= n; i += kLanes) {
-        const Floats v = activation<kKind>(load(gate + i));
+        const Floats v = activation<kActivation>(load(gate + i));
         store(y + i, up ? mul(v, load(up + i)) : v);
     }
     if (i < n) {
-        const Floats v = activation<kKind>(load_first(gate + i, n - i));
+        const Floats v = activation<kActivation>(load_first(gate + i, n - i));
         store_first(y + i, up ? mul(v, load_first(up + i, n - i)) : v, n - i);
     }
 }
-static void glu(const float* gate, const float* up, float* y, int n, GluKind kind) {
-    if (kind == GluKind::silu) glu_row<GluKind::silu>(gate, up, y, n);
-    else if (kind == GluKind::sigmoid) glu_row<GluKind::sigmoid>(gate, up, y, n);
-    else glu_row<GluKind::gelu_tanh>(gate, up, y, n);
+static void glu(const float* gate, const float* up, float* y, int n, Activation activation) {
+    if (activation == Activation::silu) glu_row<Activation::silu>(gate, up, y, n);
+    else if (activation == Activation::sigmoid) glu_row<Activation::sigmoid>(gate, up, y, n);
+    else glu_row<Activation::gelu_tanh>(gate, up, y, n);
 }
 
 PILLION_INLINE Floats capped(Floats x, Floats cap) { return mul(cap, tanh(divide(x, cap))); }

@@ -30,10 +30,10 @@ template <int Groups, int Lows>
 struct ExpandedScales {
     static constexpr bool kLowNegative = false;
     alignas(64) float scales[Groups][kPanel];
-    alignas(64) float lows[Lows ? Lows : 1][kPanel];
+    alignas(64) float minima[Lows ? Lows : 1][kPanel];
     Floats scale(int group, int reg) const { return load(scales[group] + reg * kLanes); }
     Floats low(int group, int reg) const {
-        return Lows ? load(lows[group] + reg * kLanes) : zero_floats();
+        return Lows ? load(minima[group] + reg * kLanes) : zero_floats();
     }
 };
 struct FourFiveScales : ExpandedScales<8, 8> {
@@ -44,7 +44,7 @@ struct FourFiveScales : ExpandedScales<8, 8> {
             load_words(s + 4 * kPanel, at, word);
 #define PILLION_GROUP(G)                                        \
     store(scales[G] + at, mul(d, to_float(six_bits<G>(word)))); \
-    store(lows[G] + at, mul(dmin, to_float(six_bits<8 + G>(word))));
+    store(minima[G] + at, mul(dmin, to_float(six_bits<8 + G>(word))));
             PILLION_GROUP(0)
             PILLION_GROUP(1)
             PILLION_GROUP(2)
@@ -65,7 +65,7 @@ template <>
 struct Scales<Q5_K> : FourFiveScales {
     explicit Scales(const uint8_t* s) : FourFiveScales(s) {}
 };
-// The lows are the minima / 8, see add_block.
+// The minima are stored / 8, see add_block.
 template <>
 struct Scales<Q2_K> : ExpandedScales<16, 16> {
     explicit Scales(const uint8_t* s) {
@@ -76,7 +76,7 @@ struct Scales<Q2_K> : ExpandedScales<16, 16> {
             for (int g = 0; g < 16; g++) {
                 const Ints both = load_u8(s + (4 + g) * kPanel + at);
                 store(scales[g] + at, mul(d, to_float(and_constant(both, 15))));
-                store(lows[g] + at, mul(low, to_float(shift_right<4>(both))));
+                store(minima[g] + at, mul(low, to_float(shift_right<4>(both))));
             }
         }
     }

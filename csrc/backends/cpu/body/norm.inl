@@ -1,4 +1,4 @@
-// RMS norms and the rotation of head vectors.
+// RMS norms and the layer norm.
 //
 //   sum of squares   acc[i % 16] = fma(x, x, acc), folded
 //   inverse          1 / sqrt(sum / n + eps)
@@ -6,7 +6,6 @@
 //   rms_norm_add     (x + (a * inverse) * w) * scale
 //   layer_norm       mean: acc[i % 16] += x, folded, / n; then the same of d = x - mean: acc =
 //                    fma(d, d, acc); ((x - mean) * inverse) * w + b
-//   rotation         a' = fma(-b, sin, a * cos),  b' = fma(a, sin, b * cos)
 
 PILLION_INLINE float inverse_rms(const float* x, int n, float eps) {
     Lanes16 sum = splat16(0.0f);
@@ -91,32 +90,5 @@ static void layer_norm(const float* x, const float* w, const float* b, float* y,
         Floats v = mul(mul(subtract(load_first(x + i, left), m), by), load_first(w + i, left));
         if (b) v = add(v, load_first(b + i, left));
         store_first(y + i, v, left);
-    }
-}
-
-static void head_norm_rope(const HeadArgs& h) {
-    if (h.normalize) rms_norm(h.x, h.weight, h.x, h.head_dim, h.eps);
-    if (!h.cos) return;
-    const int half = h.rope_dims / 2;
-    if (h.interleaved) {
-        for (int i = 0; i < half; i++) {
-            const float a = h.x[2 * i], b = h.x[2 * i + 1];
-            h.x[2 * i] = __builtin_fmaf(-b, h.sin[i], a * h.cos[i]);
-            h.x[2 * i + 1] = __builtin_fmaf(a, h.sin[i], b * h.cos[i]);
-        }
-        return;
-    }
-    float *first = h.x, *second = h.x + half;
-    int i = 0;
-    for (; i + kLanes <= half; i += kLanes) {
-        const Floats a = load(first + i), b = load(second + i), c = load(h.cos + i),
-                     s = load(h.sin + i);
-        store(first + i, fma_minus(b, s, mul(a, c)));
-        store(second + i, fma(a, s, mul(b, c)));
-    }
-    for (; i < half; i++) {
-        const float a = first[i], b = second[i];
-        first[i] = __builtin_fmaf(-b, h.sin[i], a * h.cos[i]);
-        second[i] = __builtin_fmaf(a, h.sin[i], b * h.cos[i]);
     }
 }

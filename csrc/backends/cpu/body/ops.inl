@@ -8,6 +8,9 @@
 #include "backends/cpu/body/norm.inl"
 #include "backends/cpu/body/reduce.inl"
 
+// Also uses norm.inl.
+#include "backends/cpu/body/rope.inl"
+
 // These also use elementwise.inl.
 #include "backends/cpu/body/attention.inl"
 #include "backends/cpu/body/sound.inl"

@@ -165,12 +165,11 @@ static void scale(const float* x, float s, float* y, int n) {
 static void multiply_add(const float* x, float s, float* y, int n) {
     for (int i = 0; i < n; i++) y[i] = fmaf(x[i], s, y[i]);
 }
-static float activation(float x, GluKind kind) {
-    return kind == GluKind::silu ? silu(x) : kind == GluKind::sigmoid ? sigmoid(x) : gelu_tanh(x);
+static float activate(float x, Activation by) {
+    return by == Activation::silu ? silu(x) : by == Activation::sigmoid ? sigmoid(x) : gelu_tanh(x);
 }
-static void glu(const float* gate, const float* up, float* y, int n, GluKind kind) {
-    for (int i = 0; i < n; i++)
-        y[i] = up ? activation(gate[i], kind) * up[i] : activation(gate[i], kind);
+static void glu(const float* gate, const float* up, float* y, int n, Activation by) {
+    for (int i = 0; i < n; i++) y[i] = up ? activate(gate[i], by) * up[i] : activate(gate[i], by);
 }
 static void bound(const float* x, const float* bias, float low, float high, float* y, int n) {
     for (int i = 0; i < n; i++) y[i] = larger(low, smaller(high, bias ? x[i] + bias[i] : x[i]));

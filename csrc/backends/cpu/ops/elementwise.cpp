@@ -40,30 +40,21 @@ class GluStep final : public RowStep {
     explicit GluStep(const StepArgs& a)
         : RowStep(a, 4 * a.graph.value(a.node.out[0]).width), gate_(a.in[0]), up_(a.in[1]),
           out_(a.out[0]), p_(a.node.params.glu),
-          n_(int(a.graph.value(a.node.out[0]).width) / (p_.groups > 0 ? p_.groups : 1)),
-          kind_(kind(p_.activation)) {}
+          n_(int(a.graph.value(a.node.out[0]).width) / (p_.groups > 0 ? p_.groups : 1)) {}
 
   private:
     void row_step(const RunInfo&, int row, int) const override {
         const float* gate = gate_.row(row);
         if (p_.groups == 0)
             return table_.glu(gate, up_.data ? up_.row(row) + p_.up_offset : nullptr, out_.row(row),
-                              n_, kind_);
+                              n_, p_.activation);
         for (int g = 0; g < p_.groups; g++)
             table_.glu(gate + 2 * g * n_, gate + (2 * g + 1) * n_, out_.row(row) + g * n_, n_,
-                       kind_);
-    }
-    static GluKind kind(Activation activation) {
-        switch (activation) {
-            case Activation::silu: return GluKind::silu;
-            case Activation::sigmoid: return GluKind::sigmoid;
-            default: return GluKind::gelu_tanh;
-        }
+                       p_.activation);
     }
     RowView gate_, up_, out_;
     GluParams p_;
     int n_;
-    GluKind kind_;
 };
 
 class GatherRowsStep final : public RowStep {

@@ -24,7 +24,7 @@ struct CentroidHead {
     ActBlock* act_of(int row) const { return act + ptrdiff_t(row) * (table.inputs / 32); }
 };
 
-// Chooses the clusters of a row (highest score, lowest index among equals) and quantises its input.
+// Chooses the clusters of a row (highest score, lowest index among equals) and quantizes its input.
 class CentroidSelectStep final : public CpuStep {
   public:
     CentroidSelectStep(const CentroidHead& h, int layer)

@@ -1,6 +1,6 @@
 // Routed experts: the choice, the products, the sum. A matmul sorts the (row, slot) pairs of a run
 // by expert, so that an expert's weights are read once for all rows that chose it: group ->
-// quantise -> multiply, three steps. A pair's result doesn't depend on its neighbours.
+// quantize -> multiply, three steps. A pair's result doesn't depend on its neighbours.
 #include <math.h>
 #include <string.h>
 
@@ -70,7 +70,7 @@ class MoeGroupStep final : public CpuStep {
     Moe m_;
 };
 
-// An expert's inputs, row after row, before they are quantised.
+// An expert's inputs, row after row, before they are quantized.
 class MoeObserveStep final : public CpuStep {
   public:
     MoeObserveStep(const Moe& m, int layer, MatmulObserver& observer, int number)

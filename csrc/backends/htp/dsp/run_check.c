@@ -59,7 +59,7 @@ static int check_segments(const PillionStepState* state, struct dsp_why* why) {
 // The pages of a segment's rows and, for attention, of what they see.
 static int check_pages(const struct htp_op* op, const int32_t* table, const PillionSegment* s,
                        int32_t first_row, struct dsp_why* why) {
-    const struct stretch rows = stretch_of(s, first_row);
+    const struct segment_rows rows = rows_of_segment(s, first_row);
     if (rows.n <= 0) return 0;
     if (rows.table < 0 || (uint32_t)rows.table >= op->pages.sequences)
         return dsp_refuse(why, HTP_WHY_TABLE, (uint32_t)rows.table, op->pages.sequences);

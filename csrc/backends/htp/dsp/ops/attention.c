@@ -378,7 +378,7 @@ struct attend {
 // How a segment's rows are cut into units.
 struct cut {
     int32_t segment;
-    struct stretch rows;
+    struct segment_rows rows;
     int32_t lo, hi;        // positions that they see, all together
     int vectors, n_tiles;  // of a KV head
     int32_t first_partition, n_partitions;
@@ -406,7 +406,7 @@ static int next_cut(const struct attend* a, struct cut* c) {
     const AttendParams* p = &r->op->params.attend;
     do {
         if (++c->segment >= r->n_segments) return 0;
-        c->rows = stretch_of(&r->segments[c->segment], r->first_row);
+        c->rows = rows_of_segment(&r->segments[c->segment], r->first_row);
     } while (c->rows.n <= 0);
     c->lo = first_seen(p, c->rows.position);
     c->hi = c->rows.position + c->rows.n - 1 - p->past_only;

@@ -58,7 +58,7 @@ static void store_q8_0(const struct kv_head* kv, uint32_t slot, const float* k, 
 
 static void store_row(struct op_run* r, int32_t row) {
     const struct htp_tensor* t = &r->op->in[0];
-    const struct stretch at = row_of(r, row);
+    const struct segment_rows at = row_of(r, row);
     const uint32_t slot = (uint32_t)at.position % t->rows;
     uint64_t page;
     if (!page_offset(r, at.table, at.position, &page)) return;

@@ -5,16 +5,17 @@
 #include "backends/htp/dsp/ops/ops.h"
 
 // Rows row .. row + n - 1 of an op, of one sequence and at neighbouring positions.
-struct stretch { int32_t row, n, position, table; };
+struct segment_rows { int32_t row, n, position, table; };
 
 // What an op whose row 0 is `first_row` of the run has of a segment; n <= 0: nothing.
-static inline struct stretch stretch_of(const PillionSegment* s, int32_t first_row) {
+static inline struct segment_rows rows_of_segment(const PillionSegment* s, int32_t first_row) {
     const int32_t skip = s->row < first_row ? first_row - s->row : 0;
-    return (struct stretch){s->row + skip - first_row, s->n_rows - skip, s->pos + skip, s->table};
+    return (struct segment_rows){s->row + skip - first_row, s->n_rows - skip, s->pos + skip,
+                                 s->table};
 }
 
 // Of one row of the op.
-static inline struct stretch row_of(const struct op_run* r, int32_t row) {
+static inline struct segment_rows row_of(const struct op_run* r, int32_t row) {
     int32_t low = 0;
     for (int32_t high = r->n_segments; high - low > 1;) {
         const int32_t middle = (low + high) / 2;
@@ -22,7 +23,7 @@ static inline struct stretch row_of(const struct op_run* r, int32_t row) {
         else high = middle;
     }
     const PillionSegment* s = &r->segments[low];
-    return (struct stretch){row, 1, s->pos + r->first_row + row - s->row, s->table};
+    return (struct segment_rows){row, 1, s->pos + r->first_row + row - s->row, s->table};
 }
 
 // The first position that the query at position `at` looks at.
