@@ -149,12 +149,9 @@ def test_a_file_without_template(fake, strings, toy_llm, toy_file):
         "{% macro f(n) %}{{ f(n - 1) ~ f(n - 1) if n }}{% endmacro %}{{ f(64) }}",
     ],
 )
-def test_a_template_without_end(pillion, monkeypatch, source):
-    from pillion.chat import template as chat
-
-    monkeypatch.setattr(chat, "LONGEST", 0.2)
-    template = chat.ChatTemplate(source)
-    with pytest.raises(pillion.UsageError, match=r"took more than 0.2 s"):
+def test_a_template_without_end(pillion, source):
+    template = pillion.ChatTemplate(source)
+    with pytest.raises(pillion.UsageError, match="took more steps than any real one"):
         template.render([{"role": "user", "content": "a"}])
 
 

@@ -85,7 +85,7 @@ def test_values_that_json_has_no_words_for_become_texts(llm, value, text):
 
 @pytest.mark.parametrize(
     "source",
-    ["{% break %}", "{% continue %}", "{{ 10 ** 100000 }}", "{" * 100_000, "{% if 1 %}" * 2000],
+    ["{% break %}", "{% continue %}", "{" * 100_000, "{% if 1 %}" * 2000],
 )
 def test_templates_that_do_not_compile(fake, source):
     with pytest.raises(fake.UsageError, match="is not valid Jinja"):

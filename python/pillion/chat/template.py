@@ -9,9 +9,7 @@ from __future__ import annotations
 import datetime
 import functools
 import json
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +17,15 @@ import jinja2
 import jinja2.ext
 import jinja2.nodes
 import jinja2.parser
-import jinja2.sandbox
 
 from ..arguments import check_bool, wrong
 from ..calling import checked_class
 from ..errors import UsageError
 from ..media.markers import MARKER
+from . import sandbox
 from .media_marks import MediaMarks
 from .messages import Message, plain_messages
+from .sandbox import Sandbox
 
 BOM = "\ufeff"
 
@@ -86,7 +85,7 @@ class ChatTemplate:
         """Spelling of the token that texts end with."""
         self._special = dict(special or {})
         try:
-            self._template = _compiled(self.source)
+            self._template = _environment().compiled(self.source)
         except Exception as error:  # Jinja's compiler hands on what Python's says of its code
             raise UsageError(f"the chat template is not valid Jinja: {error}") from error
 
@@ -147,7 +146,7 @@ class ChatTemplate:
             "messages": messages,
             "tools": list(tools) if tools else None,
         }
-        _rendering.until = time.monotonic() + LONGEST
+        sandbox.begin(messages, tools, dict(variables))
         try:
             return self._template.render(given)
         except UsageError:
@@ -204,7 +203,7 @@ class ChatTemplate:
     def _try(self, messages: list[dict[str, Any]], tools: Any = None) -> str:
         try:
             return self._render(messages, tools, {"add_generation_prompt": True})
-        except _TooLong:
+        except sandbox.TooMuch:
             raise
         except UsageError:
             return ""
@@ -232,68 +231,11 @@ def _with_json_arguments(messages: list[dict[str, Any]]) -> list[dict[str, Any]]
     ]
 
 
-LONGEST = 10.0
-"""The most seconds that one conversation may take. Real templates take milliseconds."""
-_rendering = threading.local()  # until: when the rendering in this thread has to be over
-
-
-class _TooLong(UsageError):
-    """The template took too long. A second try would take as long."""
-
-
-def _look_at_the_time() -> None:
-    if time.monotonic() > _rendering.until:
-        raise _TooLong(f"the chat template took more than {LONGEST:g} s: it may have no end")
-
-
-class _Items:
-    """The items of a template's loop; looks at the time before each item."""
-
-    def __init__(self, items: Any) -> None:
-        self._items = items
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[Any]:
-        for item in self._items:
-            _look_at_the_time()
-            yield item
-
-
-class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """A sandbox in which nothing runs for ever: loops and calls look at the time."""
-
-    def call(self, context: Any, /, *args: Any, **kwargs: Any) -> Any:
-        _look_at_the_time()
-        return super().call(context, *args, **kwargs)
-
-
-@jinja2.pass_context  # so that it is not run while the template is compiled
-def _timed(context: Any, items: Any) -> _Items:
-    return _Items(items)
-
-
-def _compiled(source: str) -> jinja2.Template:
-    environment = _environment()
-    tree = environment.parse(source)
-    for loop in tree.find_all(jinja2.nodes.For):
-        loop.iter = jinja2.nodes.Filter(
-            loop.iter, _TIMED, [], [], None, None, lineno=loop.lineno, environment=environment
-        )
-    code = environment.compile(tree)
-    return jinja2.Template.from_code(environment, code, environment.make_globals(None))
-
-
-_TIMED = "items of a loop"  # no name that a template could have
-
-
-def _environment() -> jinja2.Environment:
-    environment = _Environment(
+def _environment() -> Sandbox:
+    environment = Sandbox(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, jinja2.ext.loopcontrols]
     )
     environment.filters["tojson"] = _tojson
-    environment.filters[_TIMED] = _timed
     environment.filters["from_json"] = json.loads
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
@@ -320,6 +262,7 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     """JSON as templates expect it. Jinja's own filter would escape <, > and & for HTML."""
+    sandbox.check_width(indent)
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
