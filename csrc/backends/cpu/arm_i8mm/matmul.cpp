@@ -18,6 +18,8 @@ void fill_matmul(KernelTable& table) {
     fill_quantized(table);
     fill_float(table);
     fill_attend_all(table);
+    // Up to 9 columns usdot needs fewer vector instructions than this table's usmmla kernel, whose
+    // codes are interleaved first (docs/performance.md).
     table.matvec_most = 9;
     table.prefetch = 0;  // not measured on a machine yet
 }
