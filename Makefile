@@ -10,8 +10,8 @@
 #              qemu)
 # make android pillion-run for arm64 phones, into build/android-arm64: by the NDK when ANDROID_NDK
 # is set, else by zig
-# make gpu     on a machine with an NVIDIA GPU: build for it, test, compute-sanitizer, measure; the
-#              table is build/gpu-check/gpu.md
+# make gpu     on a machine with an NVIDIA GPU: build for it, test, compute-sanitizer, measure,
+#              without a network; the table is build/gpu-check/gpu.md
 # make clean   everything built
 #
 # The first run makes .venv and, as root on Debian, installs the missing system packages; later runs

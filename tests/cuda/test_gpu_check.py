@@ -36,6 +36,13 @@ def test_without_a_gpu_it_says_so(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_interpreter_has_another_pillion(tmp_path):
+    """An editable install comes before what was built for the card, so it is said."""
+    said = re.search(r'"\$python" -c "(import pillion, sys; .*)"', SCRIPT.read_text())[1]
+    said = said.replace("$PWD/$build", str(tmp_path))
+    assert subprocess.run([sys.executable, "-c", said]).returncode == 1
+
+
 def test_every_suite_it_names_exists():
     names = set(re.findall(r"tests/\w+/test_\w+\.py", SCRIPT.read_text()))
     assert len(names) >= 6
@@ -127,7 +134,7 @@ def test_a_dry_run_on_the_emulation(pillion, tmp_path):
     except pillion.NoBackendError as error:
         pytest.skip(f"no cuda:sim: {error} (make build makes it)")
     steps = dict(
-        PILLION_GPU_STEPS="test bench table", PILLION_GPU_SIZES="e2b", PILLION_GPU_RUNS="1"
+        PILLION_GPU_STEPS="models bench table", PILLION_GPU_SIZES="e2b", PILLION_GPU_RUNS="1"
     )
     done = run(
         tmp_path,

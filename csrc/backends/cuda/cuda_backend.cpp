@@ -275,6 +275,7 @@ static Result<Backend*> open_backend(const ModuleRequest& request) {
     if (const Result<void> same = check_build(request); !same) return same.failure();
     const Result<DeviceInfo> device = find_device(request.device);
     if (!device) return device.failure();
+    if (const Result<void> runs = check_code(request.device, *device); !runs) return runs.failure();
     Backend* backend = new (std::nothrow) CudaBackend(request.device, *device);
     if (!backend) return Failure(Status::out_of_memory, "no memory");
     return backend;

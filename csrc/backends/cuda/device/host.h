@@ -60,6 +60,15 @@ inline bool can_launch(void (*kernel)(P...), int threads, size_t shared) {
     return e == cudaSuccess && blocks > 0;
 }
 
+// Leaves a failure (unsupported_op) in the stream if this binary does not hold the kernel for the
+// current device.
+template <class... P>
+inline void probe_code(void (*kernel)(P...), stream_t stream) {
+    cudaFuncAttributes attributes;
+    const cudaError_t e = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel));
+    if (e != cudaSuccess) stream->fail_call(int(e), "kernels");
+}
+
 inline DeviceLimits device_limits() {
     int dev = 0, shared = 0, sms = 0;
     check(cudaGetDevice(&dev), "cudaGetDevice");
@@ -102,6 +111,12 @@ inline void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block
 template <class... P>
 inline bool can_launch(void (*)(P...), int threads, size_t shared) {
     return threads <= int(sim::config().max_threads) && shared <= sim::config().shared_limit_optin;
+}
+
+template <class... P>
+inline void probe_code(void (*)(P...), stream_t stream) {
+    if (sim::Faults::get().number("code="))
+        stream->fail(Status::unsupported_op, "kernels", "they were made to be absent");
 }
 
 inline DeviceLimits device_limits() { return {sim::config().shared_limit_optin, 8}; }

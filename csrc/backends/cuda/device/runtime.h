@@ -31,8 +31,7 @@ struct DeviceInfo {
     int major = 0, minor = 0;
     size_t memory_bytes = 0;
     DeviceLimits limits = {};
-    bool reads_pageable = false;  // kernels may follow any host pointer
-    bool unified = false;         // the device uses the host's memory
+    bool unified = false;  // the device uses the host's memory
     bool emulated = false;
 };
 
@@ -105,6 +104,8 @@ class Stream {
     // By the number of a CUDA call's error; not in the emulation.
     void fail_call(int error, const char* what);
     void* handle() const { return handle_; }  // cudaStream_t
+    // of the stream's device
+    int multiprocessors() const { return multiprocessors_; }
     // used by kernels/blas.cpp; destroyed before the stream
     std::shared_ptr<void>& companion() { return companion_; }
     // Emulation. recording(): the list that launches go to while capturing. run(): runs a launch
@@ -123,7 +124,7 @@ class Stream {
         failure_.reset();
         return result;
     }
-    int index_ = 0;
+    int index_ = 0, multiprocessors_ = 0;
     void* handle_ = nullptr;
     std::shared_ptr<void> companion_;
     std::vector<std::function<void()>>* recording_ = nullptr;

@@ -30,6 +30,13 @@ bool loses_device(cudaError_t e) {
         case cudaErrorCudartUnloading:
         case cudaErrorExternalDevice:
         case cudaErrorUnknown: return true;
+        default: break;
+    }
+    switch (int(e)) {  // by number: CUDA 12.6 lacks some of the names
+        case 226:      // cudaErrorContained
+        case 721:      // cudaErrorTensorMemoryLeak
+        case 810:      // cudaErrorMpsClientTerminated
+            return true;
         default: return false;
     }
 }
@@ -69,7 +76,9 @@ Failure report(int index, cudaError_t e, const char* what) {
 
 int attribute(cudaDeviceAttr what, int index) {
     int value = 0;
-    return cudaDeviceGetAttribute(&value, what, index) == cudaSuccess ? value : 0;
+    if (cudaDeviceGetAttribute(&value, what, index) == cudaSuccess) return value;
+    cudaGetLastError();  // else the next launch would report it as its own
+    return 0;
 }
 
 }  // namespace
@@ -100,7 +109,6 @@ Result<DeviceInfo> find_device(int index) {
     snprintf(info.name, sizeof info.name, "%.127s", p.name);
     info.major = p.major, info.minor = p.minor, info.memory_bytes = p.totalGlobalMem;
     info.limits = {size_t(p.sharedMemPerBlockOptin), p.multiProcessorCount};
-    info.reads_pageable = attribute(cudaDevAttrPageableMemoryAccess, index) != 0;
     info.unified = p.integrated != 0 && attribute(cudaDevAttrManagedMemory, index) != 0;
     return info;
 }
@@ -159,10 +167,12 @@ void Memory::give_to_device(Stream& stream) {
 
 std::unique_ptr<Memory> Memory::lend(int index, const void* host, size_t bytes) {
     std::unique_ptr<Memory> m(new (std::nothrow) Memory);
-    if (!m || cudaSetDevice(index) != cudaSuccess) return nullptr;
+    if (!m || cudaSetDevice(index) != cudaSuccess) return cudaGetLastError(), nullptr;
     m->index_ = index, m->owned_ = false;
     m->host_ = m->device_ = static_cast<uint8_t*>(const_cast<void*>(host));
-    if (attribute(cudaDevAttrPageableMemoryAccess, index)) return m;
+    // Only where the device walks the host's page tables. Elsewhere pageable memory is reached by
+    // faults of the device, tens of microseconds each, and a file cut short takes the device away.
+    if (attribute(cudaDevAttrPageableMemoryAccessUsesHostPageTables, index)) return m;
     // Whole pages. Tables that share a page request it twice, and the driver refuses the second
     // request.
     const uintptr_t page = uintptr_t(sysconf(_SC_PAGESIZE)), begin = uintptr_t(host) / page * page;
@@ -196,6 +206,7 @@ Result<std::unique_ptr<Stream>> Stream::create(int index) {
     if (e == cudaSuccess) e = cudaStreamCreateWithFlags(&handle, cudaStreamNonBlocking);
     if (e != cudaSuccess) return report(index, e, "stream");
     s->index_ = index, s->handle_ = handle;
+    s->multiprocessors_ = attribute(cudaDevAttrMultiProcessorCount, index);
     return s;
 }
 

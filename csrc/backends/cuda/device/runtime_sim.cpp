@@ -11,6 +11,11 @@
 #include "backends/cuda/sim/faults.h"
 
 namespace pillion::cuda {
+namespace {
+
+constexpr int kMultiprocessors = 8;
+
+}  // namespace
 
 Result<DeviceInfo> find_device(int index) {
     if (index != 0)
@@ -19,7 +24,7 @@ Result<DeviceInfo> find_device(int index) {
     snprintf(info.name, sizeof info.name, "SIMT emulation");
     size_t free = 0;
     memory_now(index, info.memory_bytes, free);
-    info.limits = {sim::config().shared_limit_optin, /*sm_count=*/8};
+    info.limits = {sim::config().shared_limit_optin, kMultiprocessors};
     info.unified = sim::Faults::get().number("unified=") != 0;
     info.emulated = true;
     return info;
@@ -75,7 +80,7 @@ Result<std::unique_ptr<Stream>> Stream::create(int index) {
     if (const Result<void> there = check_device(index); !there) return there.failure();
     std::unique_ptr<Stream> s(new (std::nothrow) Stream);
     if (!s) return Failure(Status::out_of_memory, "no memory for a stream");
-    s->index_ = index;
+    s->index_ = index, s->multiprocessors_ = kMultiprocessors;
     return s;
 }
 

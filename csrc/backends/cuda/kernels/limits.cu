@@ -21,6 +21,19 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
+Result<void> check_code(int index, const DeviceInfo& device) {
+    const Result<std::unique_ptr<Stream>> stream = Stream::create(index);  // makes it current
+    if (!stream) return stream.failure();
+    probe_code(read_kernel, stream->get());
+    const Result<void> found = (*stream)->wait();
+    if (found || found.failure().code() != Status::unsupported_op) return found;
+    return Failure(Status::no_backend,
+                   "this module has no code for %s (compute capability %d.%d): build it with "
+                   "-C cmake.define.CMAKE_CUDA_ARCHITECTURES=%d%d (%s)",
+                   device.name, device.major, device.minor, device.major, device.minor,
+                   found.failure().sentence());
+}
+
 void read_all(const uint8_t* bytes, size_t n, uint32_t* sums, int sm_count, stream_t stream) {
     PILLION_LAUNCH(read_kernel, dim3(sm_count * kReadBlocksPerSm), dim3(kThreads), 0, stream,
                    reinterpret_cast<const uint4*>(bytes), n / 16, sums);

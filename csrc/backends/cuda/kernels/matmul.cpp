@@ -79,8 +79,8 @@ void run_matmul(DType t, const MatmulArgs& a, int tiles, int columns, stream_t s
 
 // The widest tile that still gives every multiprocessor a block. A wide tile decodes weights once
 // for more columns, but an idle multiprocessor costs more.
-int tile_columns(int64_t rows, int columns_max) {
-    static const int multiprocessors = device_limits().sm_count;
+int tile_columns(int64_t rows, int columns_max, stream_t stream) {
+    const int multiprocessors = stream ? stream->multiprocessors() : device_limits().sm_count;
     int columns = columns_max <= 32 ? 32 : columns_max <= 64 ? 64 : 128;
     const int64_t blocks = (rows + kTileRows - 1) / kTileRows;
     while (columns > 32 && blocks * ((columns_max + columns - 1) / columns) < multiprocessors)
@@ -145,7 +145,7 @@ void matmul(const PackedWeight& weight, const MatmulInput& input, float* out, Ro
     a.count = rows;
     const int n = rows.max * rows.per_row;
     const bool is_matvec = rows.max <= kMatvecRows || weight.dtype == DType::f32;
-    a.columns = is_matvec ? kMatvecRows : tile_columns(weight.rows, n);
+    a.columns = is_matvec ? kMatvecRows : tile_columns(weight.rows, n, stream);
     const int tiles = (n + a.columns - 1) / a.columns;
     if (is_matvec) run_matvec(weight.dtype, a, tiles, 1, n < kMatvecRows ? n : kMatvecRows, stream);
     else if (!run_blas(weight, a, input, n, stream))

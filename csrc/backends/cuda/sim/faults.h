@@ -7,6 +7,7 @@
 //     above=BYTES    every allocation of more bytes fails
 //     memory=BYTES   the device has this much memory
 //     unified=1      the device's memory is the host's
+//     code=1          the module has no code for the device
 //     launch=N       the N-th kernel fails, the device stays usable
 //     lost=N         at the N-th kernel the device is lost
 //
