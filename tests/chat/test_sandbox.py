@@ -53,6 +53,16 @@ def test_it_stops_with_a_sentence(pillion, name):
         pillion.ChatTemplate(HOSTILE[name]).render(MESSAGES)
 
 
+def test_a_template_has_seconds_too(pillion, monkeypatch):
+    """For what few steps of a kind that nobody thought of may take."""
+    from pillion.chat import sandbox
+
+    monkeypatch.setattr(sandbox, "LONGEST", -1.0)
+    template = pillion.ChatTemplate("{% for i in range(99) %}{% endfor %}")
+    with pytest.raises(pillion.UsageError, match="took more than -1 s"):
+        template.render(MESSAGES)
+
+
 LIMITS = """
 import resource, sys, time
 import pillion

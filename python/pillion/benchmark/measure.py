@@ -43,7 +43,7 @@ class Measure:
         self._probe()
         for number in range(self.repeats + 1):
             self.context.clear()
-            times += [_timed(self.context.prefill, self.tokens)][: 1 if number else 0]
+            times += [timed(self.context.prefill, self.tokens)][: 1 if number else 0]
         n = len(self.tokens)
         result = _result("prefill", times, rows=n, n=n, ctx=0, tokens=n)
         self.context.clear()
@@ -64,10 +64,10 @@ class Measure:
         self._probe()
         for _ in range(self.repeats):
             self._rewind()
-            off.append(_timed(lambda: texts.append(self._write(self.plain, 0, self.n_gen))))
+            off.append(timed(lambda: texts.append(self._write(self.plain, 0, self.n_gen))))
             if pair is not None:
                 self._rewind(pair)
-                on.append(_timed(lambda: texts.append(self._write(pair, draft, self.n_gen))))
+                on.append(timed(lambda: texts.append(self._write(pair, draft, self.n_gen))))
         n, ctx = self.n_gen, len(self.tokens)
         results = [_result("decode", off, rows=1, n=n, ctx=ctx, tokens=n)]
         self._rewind()
@@ -104,13 +104,13 @@ class Measure:
         self._probe()
         for number in range(self.repeats + 1):
             self._rewind()
-            plain = _timed(self._write, self.plain, 0, self.n_gen)
+            plain = timed(self._write, self.plain, 0, self.n_gen)
             self._rewind(pair)
             counts = stats if number else PairStats()
             if k is None:
-                paired = _timed(self._write_simulated, pair, chance, generator, counts)
+                paired = timed(self._write_simulated, pair, chance, generator, counts)
             else:
-                paired = _timed(self._write_at_random, pair, k, chance, generator, counts)
+                paired = timed(self._write_at_random, pair, k, chance, generator, counts)
             if number:
                 off.append(plain)
                 on.append(paired)
@@ -161,7 +161,7 @@ class Measure:
             self._rewind()
             self._probe()
             for number in range(3 * self.repeats + 1):
-                passed = _timed(self.context.decode, row_tokens)
+                passed = timed(self.context.decode, row_tokens)
                 self.context.rewind(len(self.tokens))
                 times += [passed] if number else []
             results.append(
@@ -176,7 +176,7 @@ class Measure:
         n = DRAFT_MAX
         self._rewind()
         for number in range(3 * self.repeats + 1):
-            passed = _timed(pair.draft, self.tokens[-1], n) / n
+            passed = timed(pair.draft, self.tokens[-1], n) / n
             times += [passed] if number else []
         return [
             _result(
@@ -333,7 +333,7 @@ def _of_stats(stats: PairStats) -> Result:
     return {name: done[name] for name in names}
 
 
-def _timed(work: Callable[..., object], *arguments: Any) -> float:
+def timed(work: Callable[..., object], *arguments: Any) -> float:
     """Milliseconds."""
     begin = time.perf_counter()
     work(*arguments)

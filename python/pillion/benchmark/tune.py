@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from .. import Context, Model, Pair
 from ..pair import DRAFT_MAX
+from .measure import timed
 
 Result = dict[str, Any]
 
@@ -18,7 +18,9 @@ CHANCES = (0.3, 0.5, 0.7, 0.9)
 """Shares of accepted drafts for which a length is given."""
 CACHE_TYPES = ("f16", "q8_0")
 _GAIN = 1.02
-"""A choice that costs more, threads or bits, must be faster by this factor."""
+"""More threads must be faster by this factor."""
+_CACHE_GAIN = 1.05
+"""Fewer bits must be faster by this factor: a few percent may be the noise of the machine."""
 _TOKENS = 6
 
 
@@ -44,12 +46,12 @@ def tune_threads(model: Model, tokens: Sequence[int], repeats: int) -> Result:
 
 
 def tune_cache(model: Model, tokens: Sequence[int], threads: int, repeats: int) -> Result:
-    """Time of a token behind these by type of the cache. f16 holds keys
-    and values more exactly: another type is chosen only where it is faster."""
+    """Time of a token behind these by type of the cache. f16 holds keys and values more exactly:
+    another type is chosen only where it is clearly faster."""
     sizes = {kind: {"n_threads": threads, "kv_type": kind} for kind in CACHE_TYPES}
     ms = _in_turns(model, tokens, sizes, repeats)
     fastest = min(ms, key=lambda kind: ms[kind])
-    choice = fastest if ms["f16"] > _GAIN * ms[fastest] else "f16"
+    choice = fastest if ms["f16"] > _CACHE_GAIN * ms[fastest] else "f16"
     return {"test": "kv_type", "choice": choice, "depth": len(tokens), "ms_per_token": ms}
 
 
@@ -67,10 +69,10 @@ def tune_drafts(
         steps = []
         for _ in range(repeats + 1):
             for rows in range(1, DRAFT_MAX + 2):
-                runs[rows].append(_timed(context.decode, (list(tokens) * 2)[:rows]))
+                runs[rows].append(timed(context.decode, (list(tokens) * 2)[:rows]))
                 context.rewind(len(tokens))
             pair.sync(tokens)
-            steps.append(_timed(pair.draft, tokens[-1], DRAFT_MAX) / DRAFT_MAX)
+            steps.append(timed(pair.draft, tokens[-1], DRAFT_MAX) / DRAFT_MAX)
     run_ms = [statistics.median(times[1:]) for times in runs[1:]]
     step_ms = statistics.median(steps[1:])
     lengths = {chance: best_length(chance, run_ms, step_ms) for chance in CHANCES}
@@ -113,7 +115,7 @@ def _in_turns(
             context.sync(tokens)
         for number in range(repeats + 1):
             for name, context in contexts.items():
-                passed = _timed(_write, context, tokens[0]) / _TOKENS
+                passed = timed(_write, context, tokens[0]) / _TOKENS
                 context.rewind(len(tokens))
                 times[name] += [passed] if number else []
     return {name: statistics.median(found) for name, found in times.items()}
@@ -122,10 +124,3 @@ def _in_turns(
 def _write(context: Context, token: int) -> None:
     for _ in range(_TOKENS):
         context.decode([token])
-
-
-def _timed(work: Callable[..., object], *arguments: Any) -> float:
-    """Milliseconds."""
-    begin = time.perf_counter()
-    work(*arguments)
-    return 1e3 * (time.perf_counter() - begin)

@@ -32,6 +32,7 @@ from .options import (
     DraftLookupOption,
     DraftOption,
     KvTypeOption,
+    MeasuredDrafterOption,
     ModelArgument,
     ModelOption,
     PMinOption,
@@ -48,14 +49,7 @@ def bench(
     model: Path | None = ModelArgument,
     model_option: Path | None = ModelOption,
     hf: str | None = HfOption,
-    drafter: str | None = typer.Option(
-        None,
-        "-md",
-        "--model-draft",
-        help="A GGUF file; auto: the drafter beside the model; lookup; none. "
-        "Without it: as auto, but none where there are several.",
-        show_default=False,
-    ),
+    drafter: str | None = MeasuredDrafterOption,
     n_prompt: int = typer.Option(512, "-p", "--n-prompt", min=1, help="Tokens of the prompt."),
     n_gen: int = typer.Option(128, "-n", "--n-gen", min=1, help="Tokens to write."),
     repeats: int = typer.Option(5, "-r", "--repetitions", min=1, help="How often to measure."),

@@ -29,6 +29,14 @@ DrafterOption = typer.Option(
     "several.",
     show_default=False,
 )
+MeasuredDrafterOption = typer.Option(
+    None,
+    "-md",
+    "--model-draft",
+    help="A GGUF file; auto: the drafter beside the model; lookup; none. "
+    "Without it: as auto, but none where there are several.",
+    show_default=False,
+)
 MmprojOption = typer.Option(
     None,
     "-mm",

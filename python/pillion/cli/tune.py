@@ -14,7 +14,7 @@ from ..models import GENESIS
 from .by_name import HfOption, model_and_drafter, one_model
 from .console import command, fail, open_model, read_text
 from .drafter_choice import open_drafter
-from .options import ModelArgument, ModelOption
+from .options import MeasuredDrafterOption, ModelArgument, ModelOption
 
 
 @command
@@ -22,13 +22,7 @@ def tune(
     model: Path | None = ModelArgument,
     model_option: Path | None = ModelOption,
     hf: str | None = HfOption,
-    drafter: str | None = typer.Option(
-        None,
-        "-md",
-        "--model-draft",
-        help="A GGUF file; auto: the drafter beside the model; none.",
-        show_default=False,
-    ),
+    drafter: str | None = MeasuredDrafterOption,
     depth: int = typer.Option(
         1024, "-d", "--depth", min=16, help="Tokens of the text that the cache types are timed on."
     ),

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..constraint import expected_drafts
 from ..context import Context
-from ..errors import Busy, Cancelled, Closed, UsageError
+from ..errors import Busy, Cancelled, Closed, OutOfMemoryError, UsageError
 from ..pair import DRAFT_MAX, PairStats, Round
 from .assembler import Piece
 from .machine import Machine, Part, Parts
@@ -386,7 +386,8 @@ class Slot:
         """Lets go of the request, which comes again, and of the pages. Where its text would not
         have the same bits if it was read like a prompt, the request keeps a copy of the cache."""
         if self._parts.few_rows and self.work is not None:
-            self.work.kept = self.context.state()
+            with contextlib.suppress(OutOfMemoryError):  # then its text is read again
+                self.work.kept = self.context.state()
         self.leave()
         self.context.clear()
         self.owner, self.shares, self.has_shared = "", False, False

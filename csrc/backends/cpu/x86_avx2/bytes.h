@@ -60,3 +60,11 @@ static inline void store_i8(int8_t* p, const Ints (&v)[4]) {
                         _mm256_permutevar8x32_epi32(packed,
                                                     _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
 }
+
+// Registers of rows and columns per pass: 16 registers; four of them hold all rows of a panel.
+static constexpr int matvec_regs(int columns) { return columns <= 4 ? 2 : 1; }
+static constexpr int matvec_float_regs(int columns) {
+    return columns <= 2 ? 4 : columns <= 6 ? 2 : 1;
+}
+constexpr int kTileRegs = 1, kMatmulColumns = 4;
+constexpr int kFloatTileRegs = 2, kFloatTileColumns = 4;

@@ -80,12 +80,5 @@ struct Dot<8> {
     inline Ints finish(Ints) const { return sum; }
 };
 
-// Registers of rows and columns per pass: 16 registers; four of them hold all rows of a panel.
-static constexpr int matvec_regs(int columns) { return columns <= 4 ? 2 : 1; }
-static constexpr int matvec_float_regs(int columns) {
-    return columns <= 2 ? 4 : columns <= 6 ? 2 : 1;
-}
-constexpr int kTileRegs = 1, kMatmulColumns = 4;
-constexpr int kFloatTileRegs = 2, kFloatTileColumns = 4;
 // The matmul kernel takes more columns than `matvec_most`.
 static constexpr MatvecGroup matvec_group(int /*bits*/, bool /*plain*/) { return {0, 0}; }

@@ -29,13 +29,6 @@ struct Dot {
     inline Ints finish(Ints) const { return sum; }
 };
 
-// Registers of rows and columns per pass: 16 registers; four of them hold all rows of a panel.
-static constexpr int matvec_regs(int columns) { return columns <= 4 ? 2 : 1; }
-static constexpr int matvec_float_regs(int columns) {
-    return columns <= 2 ? 4 : columns <= 6 ? 2 : 1;
-}
-constexpr int kTileRegs = 1, kMatmulColumns = 4;
-constexpr int kFloatTileRegs = 2, kFloatTileColumns = 4;
 // Four columns of two registers of rows keep their sums in registers. 8-bit codes wait for loads,
 // and the matmul kernel loads less.
 static constexpr MatvecGroup matvec_group(int bits, bool plain) {
