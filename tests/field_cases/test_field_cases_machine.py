@@ -204,8 +204,10 @@ def test_39_memory_is_given_back(pillion, tiny_target):
 
 
 def test_39_use_after_close(pillion, tiny_target):
-    llm = pillion.LLM(tiny_target, n_ctx=64)
-    stream = llm.complete(PROMPT, stream=True)
+    llm = pillion.LLM(tiny_target, n_ctx=4096)
+    # no end for seconds: what was written before close() could still be read
+    endless = dict.fromkeys(llm.tokenizer.end_tokens, float("-inf"))
+    stream = llm.complete(PROMPT, stream=True, max_tokens=4000, logit_bias=endless)
     next(stream)
     model, context, tokenizer = llm.model, llm.context, llm.tokenizer
     llm.close()

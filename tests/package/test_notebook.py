@@ -163,6 +163,16 @@ while True:
     assert kernel("print(text() == first)") == ("True", None)
 
 
+def test_the_cells_of_the_page(kernel, tiny_target):
+    """Those of docs/threads.md, as they stand there."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "threads.md"
+    (example,) = re.findall(r"```python\n(# In \[1\].*?)```", page.read_text("utf-8"), re.S)
+    cells = re.split(r"# In \[\d\]\n", example.replace("model.gguf", str(tiny_target)))[1:]
+    assert len(cells) == 3
+    said = [kernel(cell) for cell in cells]
+    assert said[0] == ("", None) and all(text and error is None for text, error in said[1:])
+
+
 def test_the_module_loaded_again(kernel):
     """`%autoreload 2` and importlib.reload, with objects of before at hand."""
     assert kernel("%load_ext autoreload\n%autoreload 2\nimport importlib") == ("", None)
@@ -174,13 +184,3 @@ def test_the_module_loaded_again(kernel):
     assert kernel(again) == ("True", None)
     assert kernel("importlib.reload(pillion._native)")[1] is None
     assert kernel("print(text() == first)") == ("True", None)
-
-
-def test_the_cells_of_the_page(kernel, tiny_target):
-    """Those of docs/threads.md, as they stand there."""
-    page = Path(__file__).resolve().parents[2] / "docs" / "threads.md"
-    (example,) = re.findall(r"```python\n(# In \[1\].*?)```", page.read_text("utf-8"), re.S)
-    cells = re.split(r"# In \[\d\]\n", example.replace("model.gguf", str(tiny_target)))[1:]
-    assert len(cells) == 3
-    said = [kernel(cell) for cell in cells]
-    assert said[0] == ("", None) and all(text and error is None for text, error in said[1:])
